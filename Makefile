@@ -1,0 +1,44 @@
+# The two commands of the README are `make lab` and `make test`; both make .venv first, with all that is needed.
+PYTHON ?= python3
+BIN = .venv/bin
+NOTEBOOKS = $(wildcard notebooks/[0-9]*.ipynb)
+
+.PHONY: lab test notebooks bench constraints clean
+
+lab: .venv/ready
+	$(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks $(LAB_OPTIONS)
+
+test: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 -p no:timeout $(NOTEBOOKS)
+
+# Take over what was edited in notebooks/text, execute every notebook, and write both halves of each pair.
+notebooks: .venv/ready
+	$(BIN)/jupytext --quiet --to ipynb --update --output-dir=notebooks notebooks/text/*.md
+	cd notebooks && ../$(BIN)/jupyter nbconvert --log-level=WARN --to notebook --inplace --execute \
+		--ExecutePreprocessor.timeout=300 $(notdir $(NOTEBOOKS))
+	$(BIN)/jupytext --quiet --sync $(NOTEBOOKS)
+	$(BIN)/python tests/readme_picture.py
+
+bench: .venv/ready
+	$(BIN)/python benchmarks/training.py
+
+.venv/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || \
+		{ echo 'Python 3.10 to 3.13 is needed. Name one: make PYTHON=python3.12 lab'; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo 'This Python cannot make virtual environments. On Debian or Ubuntu: sudo apt install python3-venv'; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+# Newest versions of everything, for every Python that is supported.
+constraints:
+	$(PYTHON) -m venv .venv-uv
+	.venv-uv/bin/pip install --quiet uv
+	.venv-uv/bin/uv pip compile --quiet --universal --upgrade --python-version 3.10 --all-extras \
+		--no-header --no-annotate pyproject.toml --output-file constraints.txt
+
+clean:
+	rm -rf .venv .venv-uv *.egg-info .pytest_cache .ruff_cache
