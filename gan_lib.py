@@ -1,0 +1,836 @@
+"""The helpers that the notebooks share, in the order in which data goes through them:
+
+    data -> networks -> losses -> training -> pictures -> controls
+
+Symbols and terms are those of Goodfellow et al. (2014), "Generative Adversarial Nets": real data x, noise z,
+generator G, discriminator D.  Names of layers and optimisers are Keras's.
+"""
+
+import base64
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import html
+import io
+import itertools
+import json
+import math
+import os
+import queue
+import tempfile
+import threading
+import time
+import traceback
+import urllib.request
+import warnings
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+
+@contextlib.contextmanager
+def _silent_stderr():
+    """Send the process's stderr nowhere: TensorFlow logs there while it is imported, whatever its settings."""
+    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
+
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+with _silent_stderr():
+    import keras
+    import tensorflow as tf
+
+tf.get_logger().setLevel("ERROR")  # several GANs in one notebook would set off its warning of retracing
+
+import ipywidgets as widgets  # noqa: E402
+import numpy as np  # noqa: E402
+from IPython.display import HTML, Image, display  # noqa: E402
+from matplotlib.animation import FuncAnimation  # noqa: E402
+from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
+
+# ---------------------------------------------------------------------------------------------------------
+# Data
+# ---------------------------------------------------------------------------------------------------------
+
+MNIST_MIRRORS = (
+    "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz",
+    "https://s3.amazonaws.com/img-datasets/mnist.npz",
+)
+MNIST_ARRAYS = {  # name -> shape, and the start of the SHA-256 of its bytes; every array is uint8
+    "x_train": ((60_000, 28, 28), "741c988805d008ac"),
+    "y_train": ((60_000,), "1feba77c54802fa5"),
+    "x_test": ((10_000, 28, 28), "6d87418db22cc802"),
+    "y_test": ((10_000,), "ddeff807876a9661"),
+}
+NO_ANSWER_AFTER = 8  # seconds without an answer until the next mirror is asked
+
+
+@dataclasses.dataclass(frozen=True)
+class Digits:
+    """Pictures of handwritten digits, and which digit each one is.
+
+    train_images, test_images: float32 [n, 784], 28 rows of 28 pixels, 0 is paper and 1 is ink
+    train_labels, test_labels: int64 [n], 0 to 9
+    source: where they come from, in a word or two
+    """
+
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    source: str
+
+
+def load_mnist(path=None):
+    """Return `Digits` from the first of these that there is:
+
+    1. `path`, an .npz file in Keras's layout (x_train, y_train, x_test, y_test)
+    2. the file that the environment variable GAN_LIB_MNIST names
+    3. Keras's own cache
+    4. a download, which is then kept in Keras's cache
+    5. the 1 797 digits that come with scikit-learn, enlarged from 8x8 to 28x28 pixels
+
+    Raises FileNotFoundError where a file of (1) or (2) is missing, ValueError where a file of (1) to (3) is not
+    the whole and genuine MNIST.  No file is changed or deleted.
+    """
+    if path is not None:
+        return _read_mnist(path, "MNIST (file)")
+    if os.environ.get("GAN_LIB_MNIST"):
+        return _read_mnist(os.environ["GAN_LIB_MNIST"], "MNIST (file)", " (named by GAN_LIB_MNIST)")
+    cached = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras", "datasets", "mnist.npz")
+    if cached.exists():
+        return _read_mnist(cached, "MNIST (Keras's cache)")
+    reasons = _download_mnist(cached)
+    if not reasons:
+        return _read_mnist(cached, "MNIST (download)")
+    print(f"MNIST could not be downloaded ({'; '.join(reasons)}). "
+          "These are the 1 797 smaller digits that come with scikit-learn.")
+    return _embedded_digits()
+
+
+def _read_mnist(path, source, named_by=""):
+    """Read an .npz file, and make sure by the content of its arrays that it is MNIST."""
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"There is no file {path}{named_by}. Expected: mnist.npz in Keras's layout. "
+                                "Correct the path, or leave it out to have MNIST downloaded.")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in MNIST_ARRAYS if name in file}
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
+        raise ValueError(_not_mnist(path, f"it cannot be read ({error}); perhaps its download broke off")) from error
+    for name, (shape, digest) in MNIST_ARRAYS.items():
+        if name not in arrays:
+            raise ValueError(_not_mnist(path, f"it holds no array {name}"))
+        array = arrays[name]
+        if array.shape != shape or array.dtype != np.uint8:
+            raise ValueError(_not_mnist(path, f"{name} is {array.dtype} {list(array.shape)}, "
+                                              f"expected uint8 {list(shape)}"))
+        if not hashlib.sha256(np.ascontiguousarray(array)).hexdigest().startswith(digest):
+            raise ValueError(_not_mnist(path, f"the values in {name} are not MNIST's"))
+    return _digits(arrays["x_train"], arrays["y_train"], arrays["x_test"], arrays["y_test"], 255, source)
+
+
+def _not_mnist(path, what):
+    return (f"{path} is not the MNIST data set: {what}. Move or delete that file and load again, "
+            "or give the path of another mnist.npz.")
+
+
+def _digits(train_images, train_labels, test_images, test_labels, white, source):
+    def pixels(images):
+        return np.divide(images.reshape(len(images), -1), white, dtype=np.float32)
+
+    return Digits(pixels(train_images), train_labels.astype(np.int64),
+                  pixels(test_images), test_labels.astype(np.int64), source)
+
+
+def _download_mnist(destination):
+    """Try one mirror after another; return why each failed, or an empty list when `destination` holds MNIST."""
+    reasons = []
+    for url in MNIST_MIRRORS:
+        try:
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            with _replacing(destination) as file:
+                _fetch(url, file)
+                file.flush()
+                _read_mnist(file.name, "")
+            return []
+        except (OSError, ValueError) as error:
+            reasons.append(f"{url.split('/')[2]}: {getattr(error, 'reason', error)}")
+    return reasons
+
+
+def _fetch(url, file):
+    """Copy what `url` answers into `file`, with a line that shows how far it is."""
+    with _open(url) as answer:
+        size, done = int(answer.headers.get("Content-Length") or 0), 0
+        while block := answer.read(1 << 18):
+            file.write(block)
+            done += len(block)
+            print(f"\rMNIST: {done / 1e6:.1f} MB of {size / 1e6:.1f}", end="", flush=True)
+        print()
+    if size and done != size:
+        raise ValueError(f"it broke off after {done} of {size} bytes")
+
+
+def _open(url):
+    """`urlopen` with a time-out that also covers looking up the host's name, which urlopen's own does not."""
+    answers = queue.Queue()
+
+    def ask():
+        try:
+            answers.put(urllib.request.urlopen(url, timeout=NO_ANSWER_AFTER))
+        except Exception as error:  # handed over to the thread that waits
+            answers.put(error)
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        answer = answers.get(timeout=NO_ANSWER_AFTER)
+    except queue.Empty:
+        raise TimeoutError(f"no answer within {NO_ANSWER_AFTER} s") from None
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+@contextlib.contextmanager
+def _replacing(path):
+    """A new binary file that takes the place of `path` when all went well, and leaves no trace when not."""
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"There is no folder {path.parent} to write {path.name} into. Make it first.")
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
+        try:
+            yield file
+            file.close()
+            os.replace(file.name, path)
+        except BaseException:
+            file.close()
+            os.unlink(file.name)
+            raise
+
+
+def _embedded_digits():
+    """scikit-learn's digits in MNIST's frame: 8x8 pixels enlarged smoothly to 20x20, in a margin of 4.
+
+    Enlarging blurs; the contrast around half grey is raised again, so that strokes are as sharp as MNIST's.
+    """
+    from scipy.ndimage import zoom
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    large = zoom(digits.images, (1, 2.5, 2.5), order=3, grid_mode=True, mode="nearest")
+    sharp = (8 + 2.2 * (large - 8)).clip(0, 16)
+    images, labels = np.pad(sharp, ((0, 0), (4, 4), (4, 4))), digits.target
+    return _digits(images[:1500], labels[:1500], images[1500:], labels[1500:], 16, "scikit-learn digits")
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Networks
+# ---------------------------------------------------------------------------------------------------------
+
+
+def sample_noise(n, dim=100, seed=0):
+    """Noise z for the generator: float32 [n, dim], uniform on [-1, 1); the same seed gives the same noise."""
+    _check_count("n", n)
+    _check_count("dim", dim)
+    return np.random.default_rng(seed).random((n, dim), dtype=np.float32) * 2 - 1
+
+
+def build_generator(noise_dim=100, hidden=128, pixels=784, seed=0):
+    """G: noise [n, noise_dim] -> pixels [n, pixels] in (0, 1).  Two layers: ReLU, then the sigmoid.
+
+    The initialiser is He's (2015), a normal of standard deviation sqrt(2 / inputs); the biases start at 0.
+    """
+    first, second = _layer_seeds(seed, network=0)
+    return keras.Sequential([
+        keras.Input((noise_dim,), name="noise"),
+        keras.layers.Dense(hidden, "relu", kernel_initializer=keras.initializers.HeNormal(first)),
+        keras.layers.Dense(pixels, "sigmoid", kernel_initializer=keras.initializers.HeNormal(second)),
+    ], name="generator")
+
+
+def build_discriminator(hidden=128, pixels=784, seed=0):
+    """D: pixels [n, pixels] -> one logit [n, 1].  The probability "this is real" is the sigmoid of the logit."""
+    first, second = _layer_seeds(seed, network=1)
+    return keras.Sequential([
+        keras.Input((pixels,), name="pixels"),
+        keras.layers.Dense(hidden, "relu", kernel_initializer=keras.initializers.HeNormal(first)),
+        keras.layers.Dense(1, kernel_initializer=keras.initializers.HeNormal(second)),
+    ], name="discriminator")
+
+
+def _layer_seeds(seed, network):
+    """One seed for each of two layers, so that no two layers start from the same random numbers."""
+    return [int(s) for s in np.random.SeedSequence((seed, network)).generate_state(2, np.uint32) >> 1]
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Losses
+# ---------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Loss:
+    """What the two networks minimise, as functions of D's logits a = logit of D(x) or of D(G(z)), each [m, 1].
+
+    discriminator(real_logits, fake_logits) -> scalar
+    generator(fake_logits) -> scalar
+    """
+
+    name: str
+    discriminator: Callable
+    generator: Callable
+
+
+def _log_discriminator(real_logits, fake_logits):
+    """-mean[log D(x) + log(1 - D(G(z)))], on probabilities as the article writes it: -inf from |a| of 17 or 88 on."""
+    d_real, d_fake = tf.sigmoid(real_logits), tf.sigmoid(fake_logits)
+    return -tf.reduce_mean(tf.math.log(d_real) + tf.math.log(1.0 - d_fake))
+
+
+def _log_generator(fake_logits):
+    """-mean[log D(G(z))]: the non-saturating loss (Goodfellow et al. 2014, section 3)."""
+    return -tf.reduce_mean(tf.math.log(tf.sigmoid(fake_logits)))
+
+
+def _logistic_discriminator(real_logits, fake_logits):
+    """The same function from logits: -log s(a) = softplus(-a) and -log(1 - s(a)) = softplus(a), finite for every a."""
+    return tf.reduce_mean(tf.nn.softplus(-real_logits) + tf.nn.softplus(fake_logits))
+
+
+def _logistic_generator(fake_logits):
+    return tf.reduce_mean(tf.nn.softplus(-fake_logits))
+
+
+def _minimax_generator(fake_logits):
+    """mean[log(1 - D(G(z)))] (Goodfellow et al. 2014, equation 1): flat where D is sure that G(z) is generated."""
+    return -tf.reduce_mean(tf.nn.softplus(fake_logits))
+
+
+LOSSES = {loss.name: loss for loss in (
+    Loss("log", _log_discriminator, _log_generator),
+    Loss("logistic", _logistic_discriminator, _logistic_generator),
+    Loss("minimax", _logistic_discriminator, _minimax_generator),
+)}
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Training
+# ---------------------------------------------------------------------------------------------------------
+
+
+class GAN:
+    """Two networks, their optimisers, a loss, a seed, and the count of alternations trained so far.
+
+    generator, discriminator: Keras models; default `build_generator(seed=seed)`, `build_discriminator(seed=seed)`
+    loss: a name from `LOSSES`, or a `Loss` of your own
+    generator_optimizer, discriminator_optimizer: Keras optimisers; default Adam with Keras's defaults, as the
+        article has it.  Their learning rates may be set at any time.
+    discriminator_steps: steps of D in each alternation, the k of Algorithm 1.  May be set at any time; training
+        compiles once for 1, and once for all larger numbers together.
+    seed: every random number of training depends on this seed and the count of alternations alone
+
+    Raises ValueError or TypeError where these do not fit together.
+    """
+
+    def __init__(self, generator=None, discriminator=None, loss="logistic", *, seed=0, discriminator_steps=1,
+                 generator_optimizer=None, discriminator_optimizer=None):
+        self.generator = build_generator(seed=seed) if generator is None else generator
+        self.discriminator = build_discriminator(seed=seed) if discriminator is None else discriminator
+        self.loss = _find_loss(loss)
+        self.seed = seed
+        self.discriminator_steps = discriminator_steps
+        self.generator_optimizer = generator_optimizer or keras.optimizers.Adam()
+        self.discriminator_optimizer = discriminator_optimizer or keras.optimizers.Adam()
+        _check_networks(self.generator, self.discriminator)
+        # Slots made now: a compiled function cannot make variables when it is called a second time.
+        self.generator_optimizer.build(self.generator.trainable_variables)
+        self.discriminator_optimizer.build(self.discriminator.trainable_variables)
+        self._compiled = tf.function(self._alternate, jit_compile=_has_xla())
+
+    @property
+    def step(self):
+        """The number of alternations trained so far."""
+        return int(self.generator_optimizer.iterations)
+
+    @property
+    def noise_dim(self):
+        return self.generator.input_shape[-1]
+
+    @property
+    def variables(self):
+        """All that training changes: weights, and the optimisers' counts, rates and slots."""
+        owners = self.generator, self.discriminator, self.generator_optimizer, self.discriminator_optimizer
+        return [variable for owner in owners for variable in owner.variables]
+
+    def generate(self, n, seed=0):
+        """n generated pictures, float32 [n, pixels]; the same seed gives pictures of the same noise."""
+        return self.generator(sample_noise(n, self.noise_dim, seed)).numpy()
+
+    def discriminator_step(self, x, z):
+        """One step of D on real data x [m, pixels] and noise z [m, noise_dim]: (loss, mean D(x), mean D(G(z)))."""
+        fake = self.generator(z)  # outside the tape: G stays as it is
+        with tf.GradientTape() as tape:
+            real_logits, fake_logits = self.discriminator(x), self.discriminator(fake)
+            loss = self.loss.discriminator(real_logits, fake_logits)
+        weights = self.discriminator.trainable_variables
+        self.discriminator_optimizer.apply(tape.gradient(loss, weights), weights)
+        return loss, tf.reduce_mean(tf.sigmoid(real_logits)), tf.reduce_mean(tf.sigmoid(fake_logits))
+
+    def generator_step(self, z):
+        """One step of G on noise z [m, noise_dim]; returns its loss."""
+        with tf.GradientTape() as tape:
+            loss = self.loss.generator(self.discriminator(self.generator(z)))
+        weights = self.generator.trainable_variables
+        self.generator_optimizer.apply(tape.gradient(loss, weights), weights)
+        return loss
+
+    def _alternate(self, images, batch_size, count, discriminator_steps):
+        """`count` alternations (Algorithm 1), or fewer where a loss stops being finite.
+
+        Returns how many were done, the sums of discriminator loss, generator loss, mean D(x) and mean D(G(z)) over
+        them, and whether losses and weights are finite.
+        """
+        done, finite, sums = 0, True, tf.zeros([4])
+        while tf.logical_and(done < count, finite):
+            step = tf.cast(self.generator_optimizer.iterations, tf.int32)
+            # Where discriminator_steps is the number 1 and no tensor there is no loop, so that XLA can overlap the
+            # step of D with the step of G.
+            for repeat in range(1, discriminator_steps):
+                self.discriminator_step(*self._draw(images, batch_size, step, repeat))
+            d_loss, d_real, d_fake = self.discriminator_step(*self._draw(images, batch_size, step, 0))
+            g_loss = self.generator_step(_noise(batch_size, self.noise_dim, self.seed, step, -1))
+            sums += tf.stack([d_loss, g_loss, d_real, d_fake])
+            finite = tf.math.is_finite(d_loss + g_loss)
+            done += 1
+        for weight in self.generator.trainable_variables + self.discriminator.trainable_variables:
+            finite = tf.logical_and(finite, tf.reduce_all(tf.math.is_finite(weight)))
+        return done, sums, finite
+
+    def _draw(self, images, batch_size, step, repeat):
+        x = _minibatch(images, batch_size, self.seed, step, repeat)
+        return x, _noise(batch_size, self.noise_dim, self.seed, step, repeat)
+
+    def save(self, path):
+        """Write all of the GAN to one file, so that `GAN.load(path)` trains on exactly as if it had never stopped.
+
+        The file is written under another name first, and takes its own when it is whole.
+        """
+        about = {
+            "format": _FORMAT, "loss": self.loss.name, "seed": self.seed,
+            "discriminator_steps": self.discriminator_steps,
+            **{part: keras.saving.serialize_keras_object(getattr(self, part)) for part in _PARTS},
+        }
+        with _replacing(path) as file:
+            np.savez(file, about=json.dumps(about),
+                     **{str(i): variable.numpy() for i, variable in enumerate(self.variables)})
+
+    @classmethod
+    def load(cls, path, loss=None, **parts):
+        """The GAN that `save` wrote to `path`.
+
+        loss: needed where the GAN was trained with a loss of your own, which a file cannot hold
+        parts: generator, discriminator, generator_optimizer or discriminator_optimizer to load into, where Keras
+            cannot make them again from the file; they must have the architecture of the saved ones
+
+        Raises FileNotFoundError where there is no such file, ValueError where it holds something else.
+        """
+        path = Path(path)
+        if not path.exists():
+            raise FileNotFoundError(f"There is no file {path}. Expected: a file that gan.save(path) wrote.")
+        about, values = _read_saved(path)
+        if loss is None and about["loss"] not in LOSSES:
+            raise ValueError(f"{path} was trained with the loss {about['loss']!r}, which is not in LOSSES "
+                             f"({_known_losses()}). Pass it: GAN.load(path, loss=...).")
+        parts = {part: parts[part] if part in parts else keras.saving.deserialize_keras_object(about[part])
+                 for part in _PARTS}
+        gan = cls(loss=loss or about["loss"], seed=about["seed"],
+                  discriminator_steps=about["discriminator_steps"], **parts)
+        for variable, value in itertools.zip_longest(gan.variables, values):
+            if variable is None or value is None or tuple(variable.shape) != value.shape:
+                raise ValueError(
+                    f"{path} holds a GAN of another architecture: {_shape(value)} in the file stands where "
+                    f"{_shape(variable)} is expected. Build the parts that you pass to GAN.load as they were when "
+                    "the file was saved, or pass none: the file's own are then built.")
+        gan._restore(values)
+        return gan
+
+    def _restore(self, values):
+        for variable, value in zip(self.variables, values):
+            variable.assign(value)
+
+
+_FORMAT = "gan_lib.GAN 1"
+_PARTS = "generator", "discriminator", "generator_optimizer", "discriminator_optimizer"
+
+
+def _read_saved(path):
+    """What `save` wrote: its description, and the list of its arrays."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            about = json.loads(str(file["about"]))
+            values = [file[str(i)] for i in range(len(file.files) - 1)]
+        if about["format"] != _FORMAT:
+            raise ValueError(f"its format is {about['format']!r}, expected {_FORMAT!r}")
+    except (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is not a whole file written by gan.save(path): {error}. "
+                         "Give the path of another file, or train and save again.") from error
+    return about, values
+
+
+def _shape(array):
+    return "nothing" if array is None else f"an array {list(array.shape)}"
+
+
+def _find_loss(loss):
+    if isinstance(loss, Loss):
+        return loss
+    if loss not in LOSSES:
+        raise ValueError(f"There is no loss {loss!r}. Expected one of {_known_losses()}, or a Loss of your own.")
+    return LOSSES[loss]
+
+
+def _known_losses():
+    return ", ".join(repr(name) for name in LOSSES)
+
+
+def _check_networks(generator, discriminator):
+    pixels, wanted, logits = generator.output_shape, discriminator.input_shape, discriminator.output_shape
+    if pixels != wanted:
+        raise ValueError(f"The generator draws {pixels}, the discriminator reads {wanted}. Expected the same: "
+                         "build both with the same number of pixels.")
+    if logits != (None, 1):
+        raise ValueError(f"The discriminator returns {logits}, expected one logit for each picture, (None, 1): "
+                         "end it with Dense(1) and no activation.")
+
+
+def _check_count(name, value):
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} is {value!r}, expected a whole number of at least 1.")
+
+
+def _check_images(images, pixels):
+    """Images as a float32 tensor [n, pixels] within [0, 1], or an error that says what to do."""
+    if not tf.is_tensor(images):
+        images = np.asarray(images)
+        if images.dtype.kind not in "fiub":
+            raise TypeError(f"images hold {images.dtype}, expected float32 in [0, 1].")
+        images = tf.identity(images.astype(np.float32, copy=False))  # tf.constant would keep a second copy
+    images = tf.cast(images, tf.float32)
+    if images.ndim != 2 or images.shape[1] != pixels or not images.shape[0]:
+        raise ValueError(f"images have the shape {list(images.shape)}, expected [n, {pixels}] with n of at least 1. "
+                         f"Pictures of another shape: images.reshape(len(images), {pixels}).")
+    if math.isnan(tf.reduce_sum(images)):
+        raise ValueError("images hold NaN (not a number), expected values in [0, 1]. Find it with np.isnan(images).")
+    low, high = float(tf.reduce_min(images)), float(tf.reduce_max(images))
+    if low < 0 or high > 1:
+        advice = " Divide them by 255." if low >= 0 and 1 < high <= 255 else ""
+        raise ValueError(f"images hold values from {low:g} to {high:g}, expected [0, 1].{advice}")
+    return images
+
+
+@functools.cache
+def _has_xla():
+    """Whether this TensorFlow can compile for the CPU with XLA: the wheels for Windows cannot."""
+    try:
+        tf.function(lambda: tf.constant(1) + 1, jit_compile=True)()
+        return True
+    except tf.errors.OpError:
+        return False
+
+
+def _uniform(shape, low, high, dtype, stream, seed, step, repeat):
+    """Random numbers that depend on (seed, step, repeat) alone; streams 0 and 1 have nothing in common.
+
+    Threefry costs less than the usual Philox here, but there is no Threefry without XLA.
+    """
+    key = tf.stack([2 * seed + stream, step * 1024 + repeat])
+    return tf.random.stateless_uniform(shape, key, low, high, dtype, alg="threefry" if _has_xla() else "philox")
+
+
+def _minibatch(images, batch_size, seed, step, repeat):
+    rows = _uniform([batch_size], 0, tf.shape(images)[0], tf.int32, 0, seed, step, repeat)
+    return tf.gather(images, rows)
+
+
+def _noise(batch_size, noise_dim, seed, step, repeat):
+    """Noise [batch_size, noise_dim] on [-1, 1) in steps of 1/32768: two numbers from each 32 random bits."""
+    pairs = _uniform([batch_size, (noise_dim + 1) // 2], None, None, tf.int32, 1, seed, step, repeat)
+    bits = tf.reshape(tf.bitcast(pairs, tf.int16), [batch_size, -1])
+    return tf.cast(bits[:, :noise_dim], tf.float32) / 32768
+
+
+class Report(NamedTuple):
+    """How the alternations since the last report went: their means, and the count so far."""
+
+    step: int  # alternations trained so far, all in all
+    d_loss: float
+    g_loss: float
+    d_real: float  # mean D(x), 0 to 1
+    d_fake: float  # mean D(G(z)), 0 to 1
+    per_second: float  # alternations per second, compiling not counted
+
+
+def train(gan, images, steps, *, batch_size=128, report_every=100):
+    """Train `gan` for `steps` alternations while you iterate over it; each turn gives a `Report`.
+
+        for report in train(gan, images, steps=1000):
+            print(report)
+
+    Between two reports the loop may draw, change learning rates or `gan.discriminator_steps`, or `break`.  Stopping
+    the cell (KeyboardInterrupt) leaves the GAN as it was after its last whole slice, and training can go on.
+
+    images: float [n, pixels] in [0, 1]; a tf.Tensor is taken as it is, an array is copied into one
+    steps: alternations to train, at least 1; each is `gan.discriminator_steps` steps of D, then one of G, each on a
+        fresh minibatch drawn with replacement and on fresh noise (Goodfellow et al. 2014, Algorithm 1)
+    report_every: alternations in one slice, which runs as one compiled call
+
+    Raises ValueError or TypeError at once for wrong arguments; FloatingPointError, while you iterate, when a loss
+    stops being finite: the weights are then those of the last report.
+    """
+    _check_count("steps", steps)
+    _check_count("batch_size", batch_size)
+    _check_count("report_every", report_every)
+    return _Training(gan, _check_images(images, gan.discriminator.input_shape[-1]), steps, batch_size, report_every)
+
+
+class _Training:
+    """An iterator of reports that trains as it goes, and complains when nobody iterated over it."""
+
+    def __init__(self, *arguments):
+        self._started = False
+        self._reports = self._run(*arguments)
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        self._started = True
+        return next(self._reports)
+
+    def __repr__(self):
+        return "<training: iterate over it, for example with list(train(...)), to make it run>"
+
+    def __del__(self):
+        if not getattr(self, "_started", True):
+            warnings.warn("train(...) was called, but nothing iterated over it, so nothing was trained. "
+                          "Write: for report in train(...): ...", RuntimeWarning, stacklevel=2)
+
+    @staticmethod
+    def _run(gan, images, steps, batch_size, report_every):
+        last = gan.step + steps
+        while gan.step < last:
+            _check_count("gan.discriminator_steps", gan.discriminator_steps)
+            d_steps = 1 if gan.discriminator_steps == 1 else tf.constant(gan.discriminator_steps)
+            gan._compiled(images, batch_size, tf.constant(0), d_steps)  # compiles where that is needed
+            before, count = [v.numpy() for v in gan.variables], min(report_every, last - gan.step)
+            start = time.perf_counter()
+            done, sums, finite = gan._compiled(images, batch_size, tf.constant(count), d_steps)
+            done, sums = int(done), sums.numpy()
+            if not finite:
+                failed_at = gan.step
+                gan._restore(before)
+                raise FloatingPointError(_why_not_finite(gan, failed_at))
+            yield Report(gan.step, *(float(s) / done for s in sums), done / (time.perf_counter() - start))
+
+
+def _why_not_finite(gan, failed_at):
+    if gan.loss.name == "log":
+        why = ("It takes the logarithm of a probability, and float32 rounds a probability close to 0 or 1 to exactly "
+               "0 or 1: log 0 is -inf. Train with the loss 'logistic', the same function from logits.")
+    else:
+        why = "The weights grew without bound. Lower the learning rates, or go on with another loss."
+    return (f"The loss {gan.loss.name!r} stopped being finite at alternation {failed_at}. {why} "
+            f"The weights are those of the last report, at alternation {gan.step}.")
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Pictures
+# ---------------------------------------------------------------------------------------------------------
+
+# One colour for one thing in every figure (Okabe-Ito); dashes differ too, so that they read without colour.
+REAL = {"color": "black", "linestyle": ":"}
+GENERATED = {"color": "#009E73", "linestyle": "-"}
+DISCRIMINATOR = {"color": "#0072B2", "linestyle": "--"}
+GRADIENT = {"color": "#D55E00", "linestyle": "-."}
+
+_DPI = 110
+
+
+def draw_digits(axes, images, columns=10, title=None, headings=()):
+    """Draw pictures [n, 784] on Matplotlib axes, `columns` to a row under their headings, ink dark on white."""
+    images = np.asarray(images)
+    _check_count("columns", columns)
+    if images.ndim != 2 or images.shape[1] != 784 or not len(images):
+        raise ValueError(f"images have the shape {list(images.shape)}, expected [n, 784] with n of at least 1.")
+    rows = math.ceil(len(images) / columns)
+    sheet = np.zeros((rows * columns, 784), np.float32)
+    sheet[:len(images)] = images
+    sheet = sheet.reshape(rows, columns, 28, 28).swapaxes(1, 2).reshape(rows * 28, columns * 28)
+    axes.imshow(sheet, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
+    axes.set_axis_off()
+    for column, heading in enumerate(headings):
+        axes.text(28 * column + 14, -2, heading, ha="center", va="bottom", fontsize=9)
+    if title:
+        axes.set_title(title, pad=18 if headings else 6)
+
+
+def show_digits(images, columns=10, title=None, headings=()):
+    """Show pictures [n, 784] under the cell, `columns` to a row under their headings."""
+    size = min(0.72, 8.6 / columns)
+    rows = math.ceil(len(images) / columns)
+    figure = _figure(size * columns, size * rows + 0.3 * bool(title) + 0.25 * bool(headings))
+    draw_digits(figure.add_subplot(), images, columns, title, headings)
+    _show(figure, title or "digits")
+
+
+class LivePicture:
+    """A picture under the cell that follows a training run: digits, the two losses, D(x) and D(G(z)).
+
+        live = LivePicture(gan, steps=1000)
+        for report in train(gan, images, steps=1000):
+            live.update(report)
+
+    The digits always come from the same 42 samples of noise.
+    """
+
+    def __init__(self, gan, steps):
+        self.gan, self.last = gan, gan.step + steps
+        self.reports = []
+        self._display = _show(self._draw(), "before training", display_id=True)
+
+    def update(self, report):
+        """Add a `Report`, and draw anew."""
+        self.reports.append(report)
+        self._display.update(_image(self._draw(), f"alternation {report.step}"))
+
+    def _draw(self):
+        figure = _figure(8.6, 4.3)
+        left, right = figure.subfigures(1, 2)
+        speed = f"  ·  {self.reports[-1].per_second:.0f} per second" if self.reports else ""
+        draw_digits(left.add_subplot(), self.gan.generate(42, seed=1), columns=7,
+                    title=f"alternation {self.gan.step:,} of {self.last:,}{speed}")
+        losses, scores = right.subplots(2, sharex=True)
+        step = [r.step for r in self.reports]
+        losses.plot(step, [r.d_loss for r in self.reports], **DISCRIMINATOR, label="discriminator's loss")
+        losses.plot(step, [r.g_loss for r in self.reports], **GENERATED, label="generator's loss")
+        for level, name in (2 * math.log(2), "2 log 2"), (math.log(2), "log 2"):
+            losses.axhline(level, color="gray", linewidth=0.8)
+            losses.annotate(name, (1, level), xycoords=("axes fraction", "data"), xytext=(3, 0),
+                            textcoords="offset points", va="center", fontsize=8, color="dimgray")
+        losses.set(ylim=(0, max(6, *(r.g_loss for r in self.reports)) if self.reports else 6), ylabel="loss")
+        scores.plot(step, [r.d_real for r in self.reports], **REAL, label="mean D(x)")
+        scores.plot(step, [r.d_fake for r in self.reports], **GENERATED, label="mean D(G(z))")
+        scores.set(ylim=(0, 1), ylabel="probability", xlim=(0, self.last), xlabel="alternation")
+        losses.legend(loc="upper right", fontsize=8)
+        scores.legend(loc="center right", fontsize=8)
+        return figure
+
+
+def film(frames, titles, columns=10):
+    """A film to play back without a kernel: each frame is pictures [n, 784] under its title."""
+    _check_count("the number of frames", len(frames))
+    rows = math.ceil(len(frames[0]) / columns)
+    figure = _figure(0.5 * columns, 0.5 * rows + 0.4)
+    axes = figure.add_subplot()
+
+    def draw(i):
+        axes.clear()
+        draw_digits(axes, frames[i], columns, titles[i])
+
+    animation = FuncAnimation(figure, draw, frames=len(frames), interval=250)
+    return HTML(animation.to_jshtml(default_mode="once"))
+
+
+def _figure(width, height):
+    """A white figure of `width` x `height` inches that no other thread knows of, as pyplot's would be."""
+    figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _show(figure, alt, **options):
+    return display(_image(figure, alt), **options)
+
+
+def _image(figure, alt):
+    return Image(_png(figure), width=round(100 * figure.get_figwidth()), alt=alt)
+
+
+def _png(figure):
+    buffer = io.BytesIO()
+    figure.canvas.print_png(buffer)
+    return buffer.getvalue()
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Controls
+# ---------------------------------------------------------------------------------------------------------
+
+
+def explore(draw, size=(8.6, 3.6), **controls):
+    """Sliders over a picture, and a sentence under it that says what the picture shows.
+
+    draw(figure, **values): draws on an empty Matplotlib figure, and returns one sentence
+    size: of the figure, in inches
+    controls: name -> widget, or what ipywidgets.interact takes for one: (low, high), (low, high, step), bool, list
+
+    A viewer without widgets shows the picture of the initial values instead.
+    """
+    return _Explorer(draw, size, controls)
+
+
+class _Explorer(widgets.VBox):
+    """What `explore` returns: `controls` (name -> widget), `picture` and `sentence`, one above the other."""
+
+    _ipython_display_ = None  # ipywidgets 7 would show itself by it, and leave out the picture for other viewers
+
+    def __init__(self, draw, size, controls):
+        self._drawing, self._size, self._lock = draw, size, threading.Lock()
+        self.controls = {name: _control(name, control) for name, control in controls.items()}
+        self.picture = widgets.Image(format="png", layout={"width": f"{100 * size[0]:.0f}px", "max_width": "100%"})
+        self.sentence = widgets.HTML(layout={"min_height": "3.5em", "max_width": f"{100 * size[0]:.0f}px"})
+        super().__init__([*self.controls.values(), self.picture, self.sentence])
+        self._redraw()
+        for control in self.controls.values():
+            control.observe(self._redraw, names="value")
+
+    def _redraw(self, change=None):
+        with self._lock:
+            figure = _figure(*self._size)
+            try:
+                said = self._drawing(figure, **{name: control.value for name, control in self.controls.items()})
+                self.picture.value = _png(figure)
+                self.sentence.value = html.escape(said)
+            except Exception:
+                self.sentence.value = f"<pre style='color:#b00'>{html.escape(traceback.format_exc(limit=-3))}</pre>"
+                raise
+
+    def _repr_mimebundle_(self, **kwargs):
+        return {
+            "application/vnd.jupyter.widget-view+json": {
+                "version_major": 2, "version_minor": 0, "model_id": self.model_id},
+            "image/png": base64.b64encode(self.picture.value).decode(),
+            "text/plain": html.unescape(self.sentence.value),
+        }
+
+
+def _control(name, control):
+    """The widget for one value, with a label that is never cut off."""
+    if not isinstance(control, widgets.Widget):
+        control = widgets.interactive.widget_from_abbrev(control)
+    control.description = control.description or name.replace("_", " ")
+    control.style.description_width = "initial"
+    if not isinstance(control, widgets.Checkbox):
+        control.layout.width = "500px"
+    return control
