@@ -1,0 +1,67 @@
+"""What the tests share: tiny networks, and a machine that no test can reach the network or the user's files from."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import gan_lib  # before TensorFlow, whose log messages it silences
+
+MNIST = os.environ.get("GAN_LIB_MNIST")
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def no_network_and_an_empty_cache(monkeypatch, tmp_path):
+    monkeypatch.setattr(gan_lib, "MNIST_MIRRORS", ("http://127.0.0.1:9/mnist.npz",))
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.delenv("GAN_LIB_MNIST", raising=False)
+
+
+@pytest.fixture
+def mnist_path():
+    if not MNIST:
+        pytest.skip("the real MNIST is not at hand: GAN_LIB_MNIST names no file")
+    return MNIST
+
+
+@pytest.fixture(scope="session")
+def images():
+    return two_kinds()
+
+
+def two_kinds():
+    """300 pictures of 16 pixels: two kinds, with a little noise."""
+    rng = np.random.default_rng(0)
+    kinds = np.array([[0.9] * 8 + [0.1] * 8, [0.1] * 8 + [0.9] * 8])
+    return (kinds[rng.integers(2, size=300)] + rng.uniform(-0.1, 0.1, (300, 16))).astype(np.float32)
+
+
+def tiny_gan(seed=0, hidden=8, **options):
+    """A GAN that compiles and trains in about a second."""
+    return gan_lib.GAN(gan_lib.build_generator(noise_dim=5, hidden=hidden, pixels=16, seed=seed),
+                       gan_lib.build_discriminator(hidden=hidden, pixels=16, seed=seed), seed=seed, **options)
+
+
+def trained(gan, images, steps, **options):
+    """The reports of a training run."""
+    return list(gan_lib.train(gan, images, steps, batch_size=16, **options))
+
+
+def state(gan):
+    return [variable.numpy() for variable in gan.variables]
+
+
+def same(state_a, state_b):
+    """Whether two states are the same, bit for bit."""
+    return len(state_a) == len(state_b) and all(np.array_equal(a, b) for a, b in zip(state_a, state_b))
+
+
+def in_another_process(program):
+    """What a fresh Python prints that runs this program, with the tests' helpers imported."""
+    run = subprocess.run([sys.executable, "-c", "from conftest import *\n" + program], cwd=ROOT / "tests", check=True,
+                         capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    return run.stdout.strip()

@@ -1,0 +1,94 @@
+"""The two networks and the noise: shapes, counts, ranges and distributions."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy.stats import kstest
+
+import gan_lib
+from gan_lib import build_discriminator, build_generator, sample_noise
+
+
+def test_parameters_as_the_article_has_them():
+    assert build_generator().count_params() == 114_064
+    assert build_discriminator().count_params() == 100_609
+
+
+def test_pixels_lie_between_0_and_1_and_logits_do_not():
+    z = sample_noise(50)
+    pixels = build_generator()(100 * z).numpy()
+    logits = build_discriminator()(100 * np.random.default_rng(0).normal(size=(50, 784))).numpy()
+    assert pixels.shape == (50, 784) and pixels.dtype == np.float32 and pixels.min() >= 0 and pixels.max() <= 1
+    assert logits.shape == (50, 1) and logits.min() < -1 and logits.max() > 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_weights_start_with_the_spread_that_he_gives(seed):
+    for network in build_generator(seed=seed), build_discriminator(seed=seed):
+        for layer in network.layers:
+            kernel, bias = layer.get_weights()
+            expected = np.sqrt(2 / kernel.shape[0])
+            assert abs(kernel.std() - expected) < 4 * expected / np.sqrt(2 * kernel.size)
+            assert not bias.any()
+
+
+def test_weights_depend_on_the_seed_and_no_two_layers_share_their_numbers():
+    networks = [build(seed=seed) for seed in (0, 1) for build in (build_generator, build_discriminator)]
+    kernels = [w.ravel()[:100] for network in networks for w in network.get_weights() if w.ndim == 2]
+    directions = [kernel / np.linalg.norm(kernel) for kernel in kernels]
+    overlap = np.array([[abs(a @ b) for a in directions] for b in directions]) - np.eye(len(kernels))
+    assert overlap.max() < 0.5
+    assert np.array_equal(build_generator(seed=3).get_weights()[0], build_generator(seed=3).get_weights()[0])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_noise_is_uniform_from_minus_1_to_1(seed):
+    z = sample_noise(2000, dim=7, seed=seed)
+    assert z.shape == (2000, 7) and z.dtype == np.float32 and z.min() >= -1 and z.max() < 1
+    assert kstest(z.ravel(), "uniform", (-1, 2)).pvalue > 1e-4
+    assert np.array_equal(z, sample_noise(2000, dim=7, seed=seed))
+    assert not np.array_equal(z, sample_noise(2000, dim=7, seed=seed + 1))
+
+
+@pytest.fixture(scope="module")
+def compiled_noise():
+    return tf.function(lambda seed, step, repeat: gan_lib._noise(200, 7, seed, step, repeat), jit_compile=True)
+
+
+def draw(function, seed, step, repeat):
+    return function(tf.constant(seed), tf.constant(step), tf.constant(repeat)).numpy()
+
+
+@pytest.mark.parametrize(("seed", "step"), [(0, 0), (1, 0), (7, 12_345), (2**20 - 1, 10**9)])
+def test_noise_in_training_is_uniform_too(compiled_noise, seed, step):
+    z = draw(compiled_noise, seed, step, 0)
+    assert z.shape == (200, 7) and z.min() >= -1 and z.max() < 1
+    assert kstest(z.ravel(), "uniform", (-1, 2)).pvalue > 1e-4
+
+
+def test_no_two_draws_of_training_are_alike(compiled_noise):
+    keys = [(seed, step, repeat) for seed in (0, 1, 2, 2**20 - 1) for step in (0, 1, 2, 2**22, 2**31 - 1)
+            for repeat in (0, 1, 2, 999, gan_lib._OF_THE_GENERATOR)]
+    draws = {draw(compiled_noise, *key).tobytes() for key in keys}
+    assert len(draws) == len(keys)
+
+
+def test_minibatches_reach_every_row():
+    images = tf.reshape(tf.range(50, dtype=tf.float32), [50, 1])
+    minibatch = tf.function(lambda step: gan_lib._minibatch(images, 2000, 0, step, 0), jit_compile=True)
+    counts = np.bincount(minibatch(tf.constant(3)).numpy().ravel().astype(int), minlength=50)
+    assert counts.min() > 10 and counts.max() < 80
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "one", 2**20, True])
+def test_a_wrong_seed_is_named(seed):
+    with pytest.raises(ValueError, match="seed is .* expected a whole number from 0"):
+        sample_noise(3, seed=seed)
+    with pytest.raises(ValueError, match="seed is .* expected a whole number from 0"):
+        build_generator(seed=seed)
+
+
+@pytest.mark.parametrize(("n", "dim"), [(0, 3), (-1, 3), (2.5, 3), (3, 0)])
+def test_a_wrong_count_is_named(n, dim):
+    with pytest.raises(ValueError, match="expected a whole number of at least 1"):
+        sample_noise(n, dim)
