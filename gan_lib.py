@@ -18,7 +18,6 @@ import json
 import math
 import os
 import queue
-import tempfile
 import threading
 import time
 import traceback
@@ -208,15 +207,13 @@ def _replacing(path):
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"There is no folder {path.parent} to write {path.name} into. Make it first.")
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
-        try:
+    whole = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with open(whole, "wb") as file:
             yield file
-            file.close()
-            os.replace(file.name, path)
-        except BaseException:
-            file.close()
-            os.unlink(file.name)
-            raise
+        os.replace(whole, path)
+    finally:
+        whole.unlink(missing_ok=True)
 
 
 def _embedded_digits():
@@ -240,9 +237,14 @@ def _embedded_digits():
 
 
 def sample_noise(n, dim=100, seed=0):
-    """Noise z for the generator: float32 [n, dim], uniform on [-1, 1); the same seed gives the same noise."""
+    """Noise z for the generator: float32 [n, dim], uniform on [-1, 1).
+
+    The same seed gives the same noise; a NumPy Generator in its place gives fresh noise at every call.
+    """
     _check_count("n", n)
     _check_count("dim", dim)
+    if not isinstance(seed, np.random.Generator):
+        _check_seed(seed)
     return np.random.default_rng(seed).random((n, dim), dtype=np.float32) * 2 - 1
 
 
@@ -271,6 +273,7 @@ def build_discriminator(hidden=128, pixels=784, seed=0):
 
 def _layer_seeds(seed, network):
     """One seed for each of two layers, so that no two layers start from the same random numbers."""
+    _check_seed(seed)
     return [int(s) for s in np.random.SeedSequence((seed, network)).generate_state(2, np.uint32) >> 1]
 
 
@@ -345,10 +348,11 @@ class GAN:
 
     def __init__(self, generator=None, discriminator=None, loss="logistic", *, seed=0, discriminator_steps=1,
                  generator_optimizer=None, discriminator_optimizer=None):
+        _check_seed(seed)
         self.generator = build_generator(seed=seed) if generator is None else generator
         self.discriminator = build_discriminator(seed=seed) if discriminator is None else discriminator
         self.loss = _find_loss(loss)
-        self.seed = seed
+        self.seed = int(seed)
         self.discriminator_steps = discriminator_steps
         self.generator_optimizer = generator_optimizer or keras.optimizers.Adam()
         self.discriminator_optimizer = discriminator_optimizer or keras.optimizers.Adam()
@@ -396,26 +400,27 @@ class GAN:
         return loss
 
     def _alternate(self, images, batch_size, count, discriminator_steps):
-        """`count` alternations (Algorithm 1), or fewer where a loss stops being finite.
+        """`count` alternations (Algorithm 1).
 
-        Returns how many were done, the sums of discriminator loss, generator loss, mean D(x) and mean D(G(z)) over
-        them, and whether losses and weights are finite.
+        Returns the sums of discriminator loss, generator loss, mean D(x) and mean D(G(z)) over them, whether losses
+        and weights stayed finite, and how many alternations went well before that ended.
         """
-        done, finite, sums = 0, True, tf.zeros([4])
-        while tf.logical_and(done < count, finite):
-            step = tf.cast(self.generator_optimizer.iterations, tf.int32)
+        sums, finite, went_well = tf.zeros([4]), True, 0
+        step = tf.cast(self.generator_optimizer.iterations, tf.int32)
+        for _ in tf.range(count):
             # Where discriminator_steps is the number 1 and no tensor there is no loop, so that XLA can overlap the
             # step of D with the step of G.
             for repeat in range(1, discriminator_steps):
                 self.discriminator_step(*self._draw(images, batch_size, step, repeat))
             d_loss, d_real, d_fake = self.discriminator_step(*self._draw(images, batch_size, step, 0))
-            g_loss = self.generator_step(_noise(batch_size, self.noise_dim, self.seed, step, -1))
+            g_loss = self.generator_step(_noise(batch_size, self.noise_dim, self.seed, step, _OF_THE_GENERATOR))
             sums += tf.stack([d_loss, g_loss, d_real, d_fake])
-            finite = tf.math.is_finite(d_loss + g_loss)
-            done += 1
+            finite = tf.logical_and(finite, tf.math.is_finite(d_loss + g_loss))
+            went_well += tf.cast(finite, tf.int32)
+            step += 1
         for weight in self.generator.trainable_variables + self.discriminator.trainable_variables:
             finite = tf.logical_and(finite, tf.reduce_all(tf.math.is_finite(weight)))
-        return done, sums, finite
+        return sums, finite, went_well
 
     def _draw(self, images, batch_size, step, repeat):
         x = _minibatch(images, batch_size, self.seed, step, repeat)
@@ -470,6 +475,7 @@ class GAN:
             variable.assign(value)
 
 
+_OF_THE_GENERATOR = 2**10 - 1  # the repeat that stands for the generator's own noise
 _FORMAT = "gan_lib.GAN 1"
 _PARTS = "generator", "discriminator", "generator_optimizer", "discriminator_optimizer"
 
@@ -514,9 +520,15 @@ def _check_networks(generator, discriminator):
                          "end it with Dense(1) and no activation.")
 
 
-def _check_count(name, value):
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} is {value!r}, expected a whole number of at least 1.")
+def _check_count(name, value, at_most=math.inf):
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or not 1 <= value <= at_most:
+        limit = "" if at_most == math.inf else f" and at most {at_most}"
+        raise ValueError(f"{name} is {value!r}, expected a whole number of at least 1{limit}.")
+
+
+def _check_seed(seed):
+    if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or not 0 <= seed < 2**20:
+        raise ValueError(f"seed is {seed!r}, expected a whole number from 0 to 2**20 - 1.")
 
 
 def _check_images(images, pixels):
@@ -552,9 +564,10 @@ def _has_xla():
 def _uniform(shape, low, high, dtype, stream, seed, step, repeat):
     """Random numbers that depend on (seed, step, repeat) alone; streams 0 and 1 have nothing in common.
 
+    A key has 2 x 32 bits: 20 for the seed, 1 for the stream, 10 for the repeat, and 32 for the step.
     Threefry costs less than the usual Philox here, but there is no Threefry without XLA.
     """
-    key = tf.stack([2 * seed + stream, step * 1024 + repeat])
+    key = tf.stack([2**11 * seed + 2**10 * stream + repeat, step])
     return tf.random.stateless_uniform(shape, key, low, high, dtype, alg="threefry" if _has_xla() else "philox")
 
 
@@ -630,27 +643,26 @@ class _Training:
     def _run(gan, images, steps, batch_size, report_every):
         last = gan.step + steps
         while gan.step < last:
-            _check_count("gan.discriminator_steps", gan.discriminator_steps)
+            _check_count("gan.discriminator_steps", gan.discriminator_steps, at_most=1000)
             d_steps = 1 if gan.discriminator_steps == 1 else tf.constant(gan.discriminator_steps)
             gan._compiled(images, batch_size, tf.constant(0), d_steps)  # compiles where that is needed
             before, count = [v.numpy() for v in gan.variables], min(report_every, last - gan.step)
             start = time.perf_counter()
-            done, sums, finite = gan._compiled(images, batch_size, tf.constant(count), d_steps)
-            done, sums = int(done), sums.numpy()
+            sums, finite, went_well = gan._compiled(images, batch_size, tf.constant(count), d_steps)
             if not finite:
-                failed_at = gan.step
                 gan._restore(before)
-                raise FloatingPointError(_why_not_finite(gan, failed_at))
-            yield Report(gan.step, *(float(s) / done for s in sums), done / (time.perf_counter() - start))
+                raise FloatingPointError(_why_not_finite(gan, min(int(went_well) + 1, count)))
+            yield Report(gan.step, *(sums.numpy() / count).tolist(), count / (time.perf_counter() - start))
 
 
-def _why_not_finite(gan, failed_at):
+def _why_not_finite(gan, alternations_later):
     if gan.loss.name == "log":
         why = ("It takes the logarithm of a probability, and float32 rounds a probability close to 0 or 1 to exactly "
                "0 or 1: log 0 is -inf. Train with the loss 'logistic', the same function from logits.")
     else:
         why = "The weights grew without bound. Lower the learning rates, or go on with another loss."
-    return (f"The loss {gan.loss.name!r} stopped being finite at alternation {failed_at}. {why} "
+    return (f"The loss {gan.loss.name!r} stopped being finite at alternation "
+            f"{gan.step + alternations_later}. {why} "
             f"The weights are those of the last report, at alternation {gan.step}.")
 
 
@@ -674,13 +686,13 @@ def draw_digits(axes, images, columns=10, title=None, headings=()):
     if images.ndim != 2 or images.shape[1] != 784 or not len(images):
         raise ValueError(f"images have the shape {list(images.shape)}, expected [n, 784] with n of at least 1.")
     rows = math.ceil(len(images) / columns)
-    sheet = np.zeros((rows * columns, 784), np.float32)
-    sheet[:len(images)] = images
-    sheet = sheet.reshape(rows, columns, 28, 28).swapaxes(1, 2).reshape(rows * 28, columns * 28)
+    sheet = np.zeros((rows, columns, 30, 30), np.float32)  # each picture in a frame of one pixel of paper
+    sheet.reshape(-1, 30, 30)[:len(images), 1:29, 1:29] = images.reshape(-1, 28, 28)
+    sheet = sheet.swapaxes(1, 2).reshape(30 * rows, 30 * columns)
     axes.imshow(sheet, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
     axes.set_axis_off()
     for column, heading in enumerate(headings):
-        axes.text(28 * column + 14, -2, heading, ha="center", va="bottom", fontsize=9)
+        axes.text(30 * column + 15, -2, heading, ha="center", va="bottom", fontsize=9)
     if title:
         axes.set_title(title, pad=18 if headings else 6)
 
@@ -724,11 +736,11 @@ class LivePicture:
         step = [r.step for r in self.reports]
         losses.plot(step, [r.d_loss for r in self.reports], **DISCRIMINATOR, label="discriminator's loss")
         losses.plot(step, [r.g_loss for r in self.reports], **GENERATED, label="generator's loss")
-        for level, name in (2 * math.log(2), "2 log 2"), (math.log(2), "log 2"):
+        for level, name in (2 * math.log(2), "D: 2 log 2"), (math.log(2), "G: log 2"):
             losses.axhline(level, color="gray", linewidth=0.8)
             losses.annotate(name, (1, level), xycoords=("axes fraction", "data"), xytext=(3, 0),
-                            textcoords="offset points", va="center", fontsize=8, color="dimgray")
-        losses.set(ylim=(0, max(6, *(r.g_loss for r in self.reports)) if self.reports else 6), ylabel="loss")
+                            textcoords="offset points", va="center", fontsize=9, color="black")
+        losses.set(ylim=(0, max([6, *(1.05 * r.g_loss for r in self.reports)])), ylabel="loss")
         scores.plot(step, [r.d_real for r in self.reports], **REAL, label="mean D(x)")
         scores.plot(step, [r.d_fake for r in self.reports], **GENERATED, label="mean D(G(z))")
         scores.set(ylim=(0, 1), ylabel="probability", xlim=(0, self.last), xlabel="alternation")
@@ -748,8 +760,16 @@ def film(frames, titles, columns=10):
         axes.clear()
         draw_digits(axes, frames[i], columns, titles[i])
 
-    animation = FuncAnimation(figure, draw, frames=len(frames), interval=250)
-    return HTML(animation.to_jshtml(default_mode="once"))
+    player = FuncAnimation(figure, draw, frames=len(frames), interval=250).to_jshtml(default_mode="once")
+    for icon, sign in _SIGNS.items():  # Matplotlib's player loads its icons from the network
+        player = player.replace(f'<i class="fa {icon}"></i>', sign)
+    return HTML(player)
+
+
+_SIGNS = {
+    "fa-minus": "−", "fa-fast-backward": "|◀◀", "fa-step-backward": "|◀", "fa-play fa-flip-horizontal": "◀",
+    "fa-pause": "❚❚", "fa-play": "▶", "fa-step-forward": "▶|", "fa-fast-forward": "▶▶|", "fa-plus": "+",
+}
 
 
 def _figure(width, height):
