@@ -6,6 +6,7 @@ Symbols and terms are those of Goodfellow et al. (2014), "Generative Adversarial
 generator G, discriminator D.  Names of layers and optimisers are Keras's.
 """
 
+import asyncio
 import base64
 import contextlib
 import dataclasses
@@ -18,11 +19,13 @@ import json
 import math
 import os
 import queue
+import signal
 import threading
 import time
 import traceback
 import urllib.request
 import warnings
+import weakref
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -531,23 +534,25 @@ def _check_seed(seed):
         raise ValueError(f"seed is {seed!r}, expected a whole number from 0 to 2**20 - 1.")
 
 
-def _check_images(images, pixels):
-    """Images as a float32 tensor [n, pixels] within [0, 1], or an error that says what to do."""
+def _check_images(images, width, pixels):
+    """Data as a float32 tensor [n, width], within [0, 1] where they are pixels, or an error that says what to do."""
     if not tf.is_tensor(images):
         images = np.asarray(images)
         if images.dtype.kind not in "fiub":
-            raise TypeError(f"images hold {images.dtype}, expected float32 in [0, 1].")
+            raise TypeError(f"images hold {images.dtype}, expected float32.")
         images = tf.identity(images.astype(np.float32, copy=False))  # tf.constant would keep a second copy
     images = tf.cast(images, tf.float32)
-    if images.ndim != 2 or images.shape[1] != pixels or not images.shape[0]:
-        raise ValueError(f"images have the shape {list(images.shape)}, expected [n, {pixels}] with n of at least 1. "
-                         f"Pictures of another shape: images.reshape(len(images), {pixels}).")
-    if math.isnan(tf.reduce_sum(images)):
-        raise ValueError("images hold NaN (not a number), expected values in [0, 1]. Find it with np.isnan(images).")
+    if images.ndim != 2 or images.shape[1] != width or not images.shape[0]:
+        raise ValueError(f"images have the shape {list(images.shape)}, expected [n, {width}] with n of at least 1. "
+                         f"Pictures of another shape: images.reshape(len(images), {width}).")
     low, high = float(tf.reduce_min(images)), float(tf.reduce_max(images))
-    if low < 0 or high > 1:
+    if not math.isfinite(tf.reduce_sum(images)):
+        raise ValueError("images hold NaN (not a number) or infinity, expected numbers. "
+                         "Find them with np.isfinite(images).")
+    if pixels and (low < 0 or high > 1):
         advice = " Divide them by 255." if low >= 0 and 1 < high <= 255 else ""
-        raise ValueError(f"images hold values from {low:g} to {high:g}, expected [0, 1].{advice}")
+        raise ValueError(f"images hold values from {low:g} to {high:g}, expected [0, 1]: this generator ends in a "
+                         f"sigmoid and draws nothing else.{advice}")
     return images
 
 
@@ -603,7 +608,8 @@ def train(gan, images, steps, *, batch_size=128, report_every=100):
     Between two reports the loop may draw, change learning rates or `gan.discriminator_steps`, or `break`.  Stopping
     the cell (KeyboardInterrupt) leaves the GAN as it was after its last whole slice, and training can go on.
 
-    images: float [n, pixels] in [0, 1]; a tf.Tensor is taken as it is, an array is copied into one
+    images: float [n, pixels], in [0, 1] if the generator ends in a sigmoid (as that of `build_generator` does);
+        a tf.Tensor is taken as it is, an array is copied into one
     steps: alternations to train, at least 1; each is `gan.discriminator_steps` steps of D, then one of G, each on a
         fresh minibatch drawn with replacement and on fresh noise (Goodfellow et al. 2014, Algorithm 1)
     report_every: alternations in one slice, which runs as one compiled call
@@ -614,7 +620,13 @@ def train(gan, images, steps, *, batch_size=128, report_every=100):
     _check_count("steps", steps)
     _check_count("batch_size", batch_size)
     _check_count("report_every", report_every)
-    return _Training(gan, _check_images(images, gan.discriminator.input_shape[-1]), steps, batch_size, report_every)
+    images = _check_images(images, gan.discriminator.input_shape[-1], pixels=_draws_pixels(gan.generator))
+    return _Training(gan, images, steps, batch_size, report_every)
+
+
+def _draws_pixels(generator):
+    """Whether the generator ends in a sigmoid: then it can only reach data within [0, 1]."""
+    return getattr(generator.layers[-1], "activation", None) is keras.activations.sigmoid
 
 
 class _Training:
@@ -810,31 +822,51 @@ def explore(draw, size=(8.6, 3.6), **controls):
     return _Explorer(draw, size, controls)
 
 
-class _Explorer(widgets.VBox):
-    """What `explore` returns: `controls` (name -> widget), `picture` and `sentence`, one above the other."""
+def watch(start, advance, draw, size=(8.6, 3.6), **knobs):
+    """A training run with Start, Pause, Step and Reset, over a picture that follows it while the notebook stays free.
+
+    start(): returns a fresh run, whatever it is; called at once, and by Reset
+    advance(run, **values): trains one slice of it, some 20 to 100 ms, with the values that the knobs have then
+    draw(figure, run): draws it on an empty Matplotlib figure, and returns one sentence
+    size, knobs: as in `explore`
+
+    One run goes on at a time: a new one, or a second Start, pauses the others.  An error in a slice stops the run and
+    is shown under the picture.
+    """
+    return _Watcher(start, advance, draw, size, knobs)
+
+
+class _Picture(widgets.VBox):
+    """Controls (name -> widget) above a `picture` of constant size, and a `sentence` below it."""
 
     _ipython_display_ = None  # ipywidgets 7 would show itself by it, and leave out the picture for other viewers
 
-    def __init__(self, draw, size, controls):
-        self._drawing, self._size, self._lock = draw, size, threading.Lock()
+    def __init__(self, size, controls, *buttons):
+        self._size, self._lock = size, threading.Lock()
         self.controls = {name: _control(name, control) for name, control in controls.items()}
-        self.picture = widgets.Image(format="png", layout={"width": f"{100 * size[0]:.0f}px", "max_width": "100%"})
-        self.sentence = widgets.HTML(layout={"min_height": "3.5em", "max_width": f"{100 * size[0]:.0f}px"})
-        super().__init__([*self.controls.values(), self.picture, self.sentence])
-        self._redraw()
-        for control in self.controls.values():
-            control.observe(self._redraw, names="value")
+        width = f"{100 * size[0]:.0f}px"
+        self.picture = widgets.Image(format="png", layout={"width": width, "max_width": "100%"})
+        self.sentence = widgets.HTML(layout={"min_height": "3.5em", "max_width": width})
+        row = [widgets.HBox(buttons)] if buttons else []
+        super().__init__([*row, *self.controls.values(), self.picture, self.sentence])
 
-    def _redraw(self, change=None):
-        with self._lock:
-            figure = _figure(*self._size)
-            try:
-                said = self._drawing(figure, **{name: control.value for name, control in self.controls.items()})
-                self.picture.value = _png(figure)
-                self.sentence.value = html.escape(said)
-            except Exception:
-                self.sentence.value = f"<pre style='color:#b00'>{html.escape(traceback.format_exc(limit=-3))}</pre>"
-                raise
+    @property
+    def values(self):
+        return {name: control.value for name, control in self.controls.items()}
+
+    def _show(self, draw):
+        figure = _figure(*self._size)
+        said = draw(figure)
+        self.picture.value = _png(figure)
+        self.sentence.value = html.escape(said)
+
+    @contextlib.contextmanager
+    def _errors_shown(self):
+        try:
+            yield
+        except Exception:
+            self.sentence.value = f"<pre style='color:#b00'>{html.escape(traceback.format_exc(limit=-3))}</pre>"
+            raise
 
     def _repr_mimebundle_(self, **kwargs):
         return {
@@ -843,6 +875,94 @@ class _Explorer(widgets.VBox):
             "image/png": base64.b64encode(self.picture.value).decode(),
             "text/plain": html.unescape(self.sentence.value),
         }
+
+
+class _Explorer(_Picture):
+    def __init__(self, draw, size, controls):
+        super().__init__(size, controls)
+        self._draw = draw
+        self._redraw()
+        for control in self.controls.values():
+            control.observe(self._redraw, names="value")
+
+    def _redraw(self, change=None):
+        with self._lock, self._errors_shown():
+            self._show(lambda figure: self._draw(figure, **self.values))
+
+
+class _Watcher(_Picture):
+    """`run` is what `start` returned; `running` says whether it goes on by itself; `error` is what stopped it."""
+
+    _all = weakref.WeakSet()
+
+    def __init__(self, start, advance, draw, size, knobs):
+        actions = {"Start": self.start, "Pause": self.pause, "Step": self.step, "Reset": self.reset}
+        self.buttons = {name: widgets.Button(description=name) for name in actions}
+        super().__init__(size, knobs, *self.buttons.values())
+        self._start, self._advance, self._draw = start, advance, draw
+        self.running, self.error = False, None
+        self.pause_all()
+        self._all.add(self)
+        self.reset()
+        for name, action in actions.items():
+            self.buttons[name].on_click(lambda _, action=action: action())
+        _pause_all_on_interrupt()
+
+    def start(self):
+        """Go on, in the background, until `pause` or an error."""
+        self.pause_all()
+        with self._lock:  # held while a slice runs: an older thread of this run has then seen that it is to stop
+            self.running = object()
+            threading.Thread(target=self._go_on, args=[self.running], daemon=True).start()
+
+    def pause(self):
+        """Stop after the slice that runs now."""
+        self.running = False
+
+    @classmethod
+    def pause_all(cls):
+        for watcher in list(cls._all):
+            watcher.pause()
+
+    def step(self):
+        """Pause, and train one slice."""
+        self.pause()
+        with self._lock:
+            self._slice()
+
+    def reset(self):
+        """Pause, and begin anew."""
+        self.pause()
+        with self._lock, self._errors_shown():
+            self.run, self.error = self._start(), None
+            self._show(lambda figure: self._draw(figure, self.run))
+
+    def _slice(self):
+        try:
+            with self._errors_shown():
+                self._advance(self.run, **self.values)
+                self._show(lambda figure: self._draw(figure, self.run))
+        except Exception as error:
+            self.error, self.running = error, False
+            raise
+
+    def _go_on(self, mine):
+        while True:
+            began = time.monotonic()
+            with self._lock:
+                if self.running is not mine:
+                    return
+                try:
+                    self._slice()
+                except Exception:
+                    return  # it is shown under the picture and kept in `error`
+            time.sleep(max(0.005, 0.05 - (time.monotonic() - began)))  # at most 20 pictures a second
+
+
+def _pause_all_on_interrupt():
+    """Let the interrupt button pause what runs in the background: a kernel that runs no cell ignores the button."""
+    with contextlib.suppress(RuntimeError):  # outside of a kernel there is no loop, and no button
+        asyncio.get_running_loop().call_later(1, signal.signal, signal.SIGINT, lambda *_: _Watcher.pause_all())
 
 
 def _control(name, control):

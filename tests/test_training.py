@@ -181,10 +181,10 @@ def test_the_alternation_at_which_a_loss_dies_is_the_right_one(images, dies_at):
 
 
 BAD_IMAGES = {
-    "0 to 255": (lambda x: 255 * x, r"from .* to .*, expected \[0, 1\]\. Divide them by 255"),
+    "0 to 255": (lambda x: 255 * x, r"from .* to .*, expected \[0, 1\].* Divide them by 255"),
     "negative": (lambda x: x - 0.5, r"values from -.* expected \[0, 1\]"),
     "NaN": (lambda x: np.where(x > 0.95, np.nan, x), "hold NaN"),
-    "infinite": (lambda x: np.where(x > 0.95, np.inf, x), r"to inf, expected \[0, 1\]"),
+    "infinite": (lambda x: np.where(x > 0.95, np.inf, x), "or infinity"),
     "square": (lambda x: x.reshape(-1, 4, 4), r"shape \[300, 4, 4\], expected \[n, 16\]"),
     "too wide": (lambda x: np.hstack([x, x]), r"shape \[300, 32\], expected \[n, 16\]"),
     "empty": (lambda x: x[:0], r"shape \[0, 16\], expected \[n, 16\] with n of at least 1"),
@@ -197,6 +197,12 @@ def test_wrong_images_are_named_at_once(images, kind):
     spoil, message = BAD_IMAGES[kind]
     with pytest.raises((ValueError, TypeError), match=message):
         train(tiny_gan(), spoil(images), 5)
+
+
+def test_data_need_not_be_pixels_where_the_generator_draws_other_numbers():
+    generator = keras.Sequential([keras.Input((1,)), keras.layers.Dense(4, "tanh"), keras.layers.Dense(1)])
+    discriminator = keras.Sequential([keras.Input((1,)), keras.layers.Dense(4, "tanh"), keras.layers.Dense(1)])
+    assert trained(GAN(generator, discriminator), np.full((20, 1), 7.0), 3)[-1].step == 3
 
 
 @pytest.mark.parametrize("value", [0, -1, 2.5, True, "3", None])
