@@ -6,12 +6,13 @@ NOTEBOOKS = $(wildcard notebooks/[0-9]*.ipynb)
 .PHONY: lab test notebooks bench constraints clean
 
 lab: .venv/ready
-	$(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks $(LAB_OPTIONS)
+	$(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks \
+		$(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_OPTIONS)
 
 test: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest tests
-	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 -p no:timeout $(NOTEBOOKS)
+	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 $(NOTEBOOKS)
 
 # Take over what was edited in notebooks/text, execute every notebook, and write both halves of each pair.
 notebooks: .venv/ready
