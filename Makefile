@@ -16,10 +16,12 @@ test: .venv/ready
 
 # Take over what was edited in notebooks/text, execute every notebook, and write both halves of each pair.
 notebooks: .venv/ready
-	$(BIN)/jupytext --quiet --to ipynb --update --output-dir=notebooks notebooks/text/*.md
-	cd notebooks && ../$(BIN)/jupyter nbconvert --log-level=WARN --to notebook --inplace --execute \
-		--ExecutePreprocessor.timeout=300 $(notdir $(NOTEBOOKS))
-	$(BIN)/jupytext --quiet --sync $(NOTEBOOKS)
+	for text in notebooks/text/[0-9]*.md; do \
+		$(BIN)/jupytext --quiet --to ipynb --update --output notebooks/$$(basename $$text .md).ipynb $$text || exit 1; \
+	done
+	$(BIN)/jupyter nbconvert --log-level=WARN --to notebook --inplace --execute --ExecutePreprocessor.timeout=300 \
+		notebooks/[0-9]*.ipynb
+	$(BIN)/jupytext --quiet --sync notebooks/[0-9]*.ipynb
 	$(BIN)/python tests/readme_picture.py
 
 bench: .venv/ready
