@@ -244,16 +244,28 @@ def _embedded_digits():
 # ---------------------------------------------------------------------------------------------------------
 
 
-def sample_noise(n, dim=100, seed=0):
-    """Noise z for the generator: float32 [n, dim], uniform on [-1, 1).
+PRIORS = "uniform", "normal"
+
+
+def sample_noise(n, dim=100, seed=0, prior="uniform"):
+    """Noise z for the generator: float32 [n, dim], uniform on [-1, 1), or "normal": of mean 0 and variance 1.
 
     The same seed gives the same noise; a NumPy Generator in its place gives fresh noise at every call.
     """
     _check_count("n", n)
     _check_count("dim", dim)
+    _check_prior(prior)
     if not isinstance(seed, np.random.Generator):
         _check_seed(seed)
-    return np.random.default_rng(seed).random((n, dim), dtype=np.float32) * 2 - 1
+    rng = np.random.default_rng(seed)
+    if prior == "normal":
+        return rng.standard_normal((n, dim), dtype=np.float32)
+    return rng.random((n, dim), dtype=np.float32) * 2 - 1
+
+
+def _check_prior(prior):
+    if prior not in PRIORS:
+        raise ValueError(f"prior is {prior!r}, expected one of {_listed(PRIORS)}.")
 
 
 def build_generator(noise_dim=100, hidden=128, pixels=784, seed=0):
@@ -290,32 +302,43 @@ def _layer_seeds(seed, network):
 # ---------------------------------------------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Loss:
     """What the two networks minimise, as functions of D's logits a = logit of D(x) or of D(G(z)), each [m, 1].
 
     discriminator(real_logits, fake_logits) -> scalar
     generator(fake_logits) -> scalar
+    gradient_penalty: lambda; where it is not 0, D's loss has the term lambda * mean (|gradient of a at x'| - 1)^2,
+        with x' on the line between an x and a G(z) (Gulrajani et al. 2017, equation 3)
+    formulas: LaTeX of D's and of G's loss; source: paper and place
     """
 
     name: str
     discriminator: Callable
     generator: Callable
+    gradient_penalty: float = 0.0
+    formulas: tuple[str, str] = ("", "")
+    source: str = ""
+
+    def __repr__(self):
+        return f"<Loss {self.name!r}: {self.source}>"
+
+    def _repr_markdown_(self):
+        d_formula, g_formula = self.formulas
+        return f"**{self.name}**: $L_D = {d_formula}$, $\\; L_G = {g_formula}$ ({self.source})"
 
 
 def _log_discriminator(real_logits, fake_logits):
-    """-mean[log D(x) + log(1 - D(G(z)))], on probabilities as the article writes it: -inf from |a| of 17 or 88 on."""
     d_real, d_fake = tf.sigmoid(real_logits), tf.sigmoid(fake_logits)
     return -tf.reduce_mean(tf.math.log(d_real) + tf.math.log(1.0 - d_fake))
 
 
 def _log_generator(fake_logits):
-    """-mean[log D(G(z))]: the non-saturating loss (Goodfellow et al. 2014, section 3)."""
     return -tf.reduce_mean(tf.math.log(tf.sigmoid(fake_logits)))
 
 
 def _logistic_discriminator(real_logits, fake_logits):
-    """The same function from logits: -log s(a) = softplus(-a) and -log(1 - s(a)) = softplus(a), finite for every a."""
+    """-log s(a) = softplus(-a) and -log(1 - s(a)) = softplus(a), where s is the sigmoid: finite for every a."""
     return tf.reduce_mean(tf.nn.softplus(-real_logits) + tf.nn.softplus(fake_logits))
 
 
@@ -324,14 +347,53 @@ def _logistic_generator(fake_logits):
 
 
 def _minimax_generator(fake_logits):
-    """mean[log(1 - D(G(z)))] (Goodfellow et al. 2014, equation 1): flat where D is sure that G(z) is generated."""
     return -tf.reduce_mean(tf.nn.softplus(fake_logits))
 
 
+def _least_squares_discriminator(real_logits, fake_logits):
+    return 0.5 * tf.reduce_mean((real_logits - 1) ** 2 + fake_logits**2)
+
+
+def _least_squares_generator(fake_logits):
+    return 0.5 * tf.reduce_mean((fake_logits - 1) ** 2)
+
+
+def _hinge_discriminator(real_logits, fake_logits):
+    return tf.reduce_mean(tf.nn.relu(1 - real_logits) + tf.nn.relu(1 + fake_logits))
+
+
+def _wasserstein_discriminator(real_logits, fake_logits):
+    return tf.reduce_mean(fake_logits - real_logits)
+
+
+def _push_up(fake_logits):
+    return -tf.reduce_mean(fake_logits)
+
+
+_D_OF_PAPER = r"-\mathbb{E}[\log D(x)] - \mathbb{E}[\log(1 - D(G(z)))]"
+
 LOSSES = {loss.name: loss for loss in (
-    Loss("log", _log_discriminator, _log_generator),
-    Loss("logistic", _logistic_discriminator, _logistic_generator),
-    Loss("minimax", _logistic_discriminator, _minimax_generator),
+    Loss("log", _log_discriminator, _log_generator,
+         formulas=(_D_OF_PAPER, r"-\mathbb{E}[\log D(G(z))]"),
+         source="Goodfellow et al. 2014, section 3, computed from probabilities as the article does first"),
+    Loss("logistic", _logistic_discriminator, _logistic_generator,
+         formulas=(r"\mathbb{E}[\mathrm{softplus}(-a(x))] + \mathbb{E}[\mathrm{softplus}(a(G(z)))]",
+                   r"\mathbb{E}[\mathrm{softplus}(-a(G(z)))]"),
+         source="the same, computed from logits: the non-saturating loss"),
+    Loss("minimax", _logistic_discriminator, _minimax_generator,
+         formulas=(_D_OF_PAPER, r"\mathbb{E}[\log(1 - D(G(z)))]"),
+         source="Goodfellow et al. 2014, equation 1, computed from logits"),
+    Loss("least squares", _least_squares_discriminator, _least_squares_generator,
+         formulas=(r"\frac12 \mathbb{E}[(a(x) - 1)^2] + \frac12 \mathbb{E}[a(G(z))^2]",
+                   r"\frac12 \mathbb{E}[(a(G(z)) - 1)^2]"),
+         source="Mao et al. 2017, equation 9"),
+    Loss("hinge", _hinge_discriminator, _push_up,
+         formulas=(r"\mathbb{E}[\max(0, 1 - a(x))] + \mathbb{E}[\max(0, 1 + a(G(z)))]", r"-\mathbb{E}[a(G(z))]"),
+         source="Lim and Ye 2017; Miyato et al. 2018, equations 16 and 17"),
+    Loss("wasserstein", _wasserstein_discriminator, _push_up, gradient_penalty=10.0,
+         formulas=(r"\mathbb{E}[a(G(z))] - \mathbb{E}[a(x)] + \lambda\, \mathbb{E}[(\|\nabla a(x')\| - 1)^2]",
+                   r"-\mathbb{E}[a(G(z))]"),
+         source="Arjovsky et al. 2017; Gulrajani et al. 2017, equation 3"),
 )}
 
 
@@ -344,22 +406,23 @@ class GAN:
     """Two networks, their optimisers, a loss, a seed, and the count of alternations trained so far.
 
     generator, discriminator: Keras models; default `build_generator(seed=seed)`, `build_discriminator(seed=seed)`
-    loss: a name from `LOSSES`, or a `Loss` of your own
+    loss: a name from `LOSSES`, or a `Loss` of your own.  May be set at any time; each compiles once.
     generator_optimizer, discriminator_optimizer: Keras optimisers; default Adam with Keras's defaults, as the
         article has it.  Their learning rates may be set at any time.
     discriminator_steps: steps of D in each alternation, the k of Algorithm 1.  May be set at any time; training
         compiles once for 1, and once for all larger numbers together.
+    prior: of the noise, "uniform" on [-1, 1) or "normal".  May be set at any time; each compiles once.
     seed: every random number of training depends on this seed and the count of alternations alone
 
     Raises ValueError or TypeError where these do not fit together.
     """
 
     def __init__(self, generator=None, discriminator=None, loss="logistic", *, seed=0, discriminator_steps=1,
-                 generator_optimizer=None, discriminator_optimizer=None):
+                 prior="uniform", generator_optimizer=None, discriminator_optimizer=None):
         _check_seed(seed)
         self.generator = build_generator(seed=seed) if generator is None else generator
         self.discriminator = build_discriminator(seed=seed) if discriminator is None else discriminator
-        self.loss = _find_loss(loss)
+        self.loss, self.prior = loss, prior
         self.seed = int(seed)
         self.discriminator_steps = discriminator_steps
         self.generator_optimizer = generator_optimizer or keras.optimizers.Adam()
@@ -369,15 +432,29 @@ class GAN:
         self.generator_optimizer.build(self.generator.trainable_variables)
         self.discriminator_optimizer.build(self.discriminator.trainable_variables)
         self._compiled = tf.function(self._alternate, jit_compile=_has_xla())
+        self._drawn = tf.function(self._draw, jit_compile=_has_xla())
+
+    @property
+    def loss(self):
+        return self._loss
+
+    @loss.setter
+    def loss(self, loss):
+        self._loss = _find_loss(loss)
+
+    @property
+    def prior(self):
+        return self._prior
+
+    @prior.setter
+    def prior(self, prior):
+        _check_prior(prior)
+        self._prior = prior
 
     @property
     def step(self):
         """The number of alternations trained so far."""
         return int(self.generator_optimizer.iterations)
-
-    @property
-    def noise_dim(self):
-        return self.generator.input_shape[-1]
 
     @property
     def variables(self):
@@ -387,14 +464,20 @@ class GAN:
 
     def generate(self, n, seed=0):
         """n generated pictures, float32 [n, pixels]; the same seed gives pictures of the same noise."""
-        return self.generator(sample_noise(n, self.noise_dim, seed)).numpy()
+        shape = self.generator.input_shape[1:]
+        return self.generator(sample_noise(n, math.prod(shape), seed, self.prior).reshape(n, *shape)).numpy()
 
-    def discriminator_step(self, x, z):
-        """One step of D on real data x [m, pixels] and noise z [m, noise_dim]: (loss, mean D(x), mean D(G(z)))."""
+    def discriminator_step(self, x, z, mix=0.5):
+        """One step of D on real data x [m, pixels] and noise z [m, noise_dim]: (loss, mean D(x), mean D(G(z))).
+
+        mix: a number or [m, 1], 0 to 1: where a gradient penalty looks, on the line from G(z), at 0, to x, at 1
+        """
         fake = self.generator(z)  # outside the tape: G stays as it is
         with tf.GradientTape() as tape:
             real_logits, fake_logits = self.discriminator(x), self.discriminator(fake)
             loss = self.loss.discriminator(real_logits, fake_logits)
+            if self.loss.gradient_penalty:
+                loss += self.loss.gradient_penalty * _gradient_penalty(self.discriminator, fake + mix * (x - fake))
         weights = self.discriminator.trainable_variables
         self.discriminator_optimizer.apply(tape.gradient(loss, weights), weights)
         return loss, tf.reduce_mean(tf.sigmoid(real_logits)), tf.reduce_mean(tf.sigmoid(fake_logits))
@@ -407,8 +490,13 @@ class GAN:
         self.generator_optimizer.apply(tape.gradient(loss, weights), weights)
         return loss
 
-    def _alternate(self, images, batch_size, count, discriminator_steps):
-        """`count` alternations (Algorithm 1).
+    def minibatches(self, images, batch_size, step):
+        """What alternation `step` works on: D's real data and noise (in its last step), and G's noise."""
+        x, z, _ = self._drawn(images, batch_size, step, 0)
+        return x.numpy(), z.numpy(), self._drawn(images, batch_size, step, _OF_THE_GENERATOR)[1].numpy()
+
+    def _alternate(self, images, batch_size, count, discriminator_steps, _loss, _prior):
+        """`count` alternations (Algorithm 1), compiled anew for each _loss and _prior.
 
         Returns the sums of discriminator loss, generator loss, mean D(x) and mean D(G(z)) over them, whether losses
         and weights stayed finite, and how many alternations went well before that ended.
@@ -421,7 +509,7 @@ class GAN:
             for repeat in range(1, discriminator_steps):
                 self.discriminator_step(*self._draw(images, batch_size, step, repeat))
             d_loss, d_real, d_fake = self.discriminator_step(*self._draw(images, batch_size, step, 0))
-            g_loss = self.generator_step(_noise(batch_size, self.noise_dim, self.seed, step, _OF_THE_GENERATOR))
+            g_loss = self.generator_step(self._draw(images, batch_size, step, _OF_THE_GENERATOR)[1])
             sums += tf.stack([d_loss, g_loss, d_real, d_fake])
             finite = tf.logical_and(finite, tf.math.is_finite(d_loss + g_loss))
             went_well += tf.cast(finite, tf.int32)
@@ -431,8 +519,11 @@ class GAN:
         return sums, finite, went_well
 
     def _draw(self, images, batch_size, step, repeat):
+        """Real data, noise, and where between the two a gradient penalty looks.  What is not used costs nothing."""
         x = _minibatch(images, batch_size, self.seed, step, repeat)
-        return x, _noise(batch_size, self.noise_dim, self.seed, step, repeat)
+        z = _noise([batch_size, *self.generator.input_shape[1:]], self.prior, self.seed, step, repeat)
+        mix_shape = [batch_size] + [1] * (x.shape.rank - 1)
+        return x, z, _uniform(mix_shape, 0.0, 1.0, tf.float32, 0, self.seed, step, _OF_THE_MIX + repeat)
 
     def save(self, path):
         """Write all of the GAN to one file, so that `GAN.load(path)` trains on exactly as if it had never stopped.
@@ -441,7 +532,7 @@ class GAN:
         """
         about = {
             "format": _FORMAT, "loss": self.loss.name, "seed": self.seed,
-            "discriminator_steps": self.discriminator_steps,
+            "discriminator_steps": self.discriminator_steps, "prior": self.prior,
             **{part: keras.saving.serialize_keras_object(getattr(self, part)) for part in _PARTS},
         }
         with _replacing(path) as file:
@@ -467,7 +558,7 @@ class GAN:
                              f"({_known_losses()}). Pass it: GAN.load(path, loss=...).")
         parts = {part: parts[part] if part in parts else keras.saving.deserialize_keras_object(about[part])
                  for part in _PARTS}
-        gan = cls(loss=loss or about["loss"], seed=about["seed"],
+        gan = cls(loss=loss or about["loss"], seed=about["seed"], prior=about["prior"],
                   discriminator_steps=about["discriminator_steps"], **parts)
         for variable, value in itertools.zip_longest(gan.variables, values):
             if variable is None or value is None or tuple(variable.shape) != value.shape:
@@ -483,7 +574,9 @@ class GAN:
             variable.assign(value)
 
 
-_OF_THE_GENERATOR = 2**10 - 1  # the repeat that stands for the generator's own noise
+# Repeats in a key: below _MOST_STEPS the steps of D, then the mixes of those steps, and last the generator's noise.
+_MOST_STEPS = _OF_THE_MIX = 500
+_OF_THE_GENERATOR = 2**10 - 1
 _FORMAT = "gan_lib.GAN 1"
 _PARTS = "generator", "discriminator", "generator_optimizer", "discriminator_optimizer"
 
@@ -515,7 +608,11 @@ def _find_loss(loss):
 
 
 def _known_losses():
-    return ", ".join(repr(name) for name in LOSSES)
+    return _listed(LOSSES)
+
+
+def _listed(names):
+    return ", ".join(map(repr, names))
 
 
 def _check_networks(generator, discriminator):
@@ -523,7 +620,7 @@ def _check_networks(generator, discriminator):
     if pixels != wanted:
         raise ValueError(f"The generator draws {pixels}, the discriminator reads {wanted}. Expected the same: "
                          "build both with the same number of pixels.")
-    if logits != (None, 1):
+    if logits[-1] != 1:
         raise ValueError(f"The discriminator returns {logits}, expected one logit for each picture, (None, 1): "
                          "end it with Dense(1) and no activation.")
 
@@ -539,17 +636,18 @@ def _check_seed(seed):
         raise ValueError(f"seed is {seed!r}, expected a whole number from 0 to 2**20 - 1.")
 
 
-def _check_images(images, width, pixels):
-    """Data as a float32 tensor [n, width], within [0, 1] where they are pixels, or an error that says what to do."""
+def _check_images(images, shape, pixels):
+    """Data as a float32 tensor [n, *shape], within [0, 1] where they are pixels, or an error that says what to do."""
     if not tf.is_tensor(images):
         images = np.asarray(images)
         if images.dtype.kind not in "fiub":
             raise TypeError(f"images hold {images.dtype}, expected float32.")
         images = tf.identity(images.astype(np.float32, copy=False))  # tf.constant would keep a second copy
     images = tf.cast(images, tf.float32)
-    if images.ndim != 2 or images.shape[1] != width or not images.shape[0]:
-        raise ValueError(f"images have the shape {list(images.shape)}, expected [n, {width}] with n of at least 1. "
-                         f"Pictures of another shape: images.reshape(len(images), {width}).")
+    if tuple(images.shape[1:]) != shape or not images.shape[0]:
+        wanted = ", ".join(map(str, shape))
+        raise ValueError(f"images have the shape {list(images.shape)}, expected [n, {wanted}] with n of at least 1. "
+                         f"Pictures of another shape: images.reshape(len(images), {wanted}).")
     low, high = float(tf.reduce_min(images)), float(tf.reduce_max(images))
     if not math.isfinite(tf.reduce_sum(images)):
         raise ValueError("images hold NaN (not a number) or infinity, expected numbers. "
@@ -572,13 +670,18 @@ def _has_xla():
 
 
 def _uniform(shape, low, high, dtype, stream, seed, step, repeat):
-    """Random numbers that depend on (seed, step, repeat) alone; streams 0 and 1 have nothing in common.
+    """Random numbers that depend on (seed, step, repeat) alone; streams 0 and 1 have nothing in common."""
+    return tf.random.stateless_uniform(shape, _key(stream, seed, step, repeat), low, high, dtype, alg=_algorithm())
 
-    A key has 2 x 32 bits: 20 for the seed, 1 for the stream, 10 for the repeat, and 32 for the step.
-    Threefry costs less than the usual Philox here, but there is no Threefry without XLA.
-    """
-    key = tf.stack([2**11 * seed + 2**10 * stream + repeat, step])
-    return tf.random.stateless_uniform(shape, key, low, high, dtype, alg="threefry" if _has_xla() else "philox")
+
+def _key(stream, seed, step, repeat):
+    """2 x 32 bits: 20 for the seed, 1 for the stream, 10 for the repeat, and 32 for the step."""
+    return tf.stack([2**11 * seed + 2**10 * stream + repeat, step])
+
+
+def _algorithm():
+    """Threefry costs less than the usual Philox here, but there is no Threefry without XLA."""
+    return "threefry" if _has_xla() else "philox"
 
 
 def _minibatch(images, batch_size, seed, step, repeat):
@@ -586,11 +689,24 @@ def _minibatch(images, batch_size, seed, step, repeat):
     return tf.gather(images, rows)
 
 
-def _noise(batch_size, noise_dim, seed, step, repeat):
-    """Noise [batch_size, noise_dim] on [-1, 1) in steps of 1/32768: two numbers from each 32 random bits."""
-    pairs = _uniform([batch_size, (noise_dim + 1) // 2], None, None, tf.int32, 1, seed, step, repeat)
-    bits = tf.reshape(tf.bitcast(pairs, tf.int16), [batch_size, -1])
-    return tf.cast(bits[:, :noise_dim], tf.float32) / 32768
+def _noise(shape, prior, seed, step, repeat):
+    """Noise of this shape; if uniform, on [-1, 1) in steps of 1/32768: two numbers from each 32 random bits."""
+    if prior == "normal":
+        return tf.random.stateless_normal(shape, _key(1, seed, step, repeat), alg=_algorithm())
+    size = math.prod(shape)
+    pairs = _uniform([(size + 1) // 2], None, None, tf.int32, 1, seed, step, repeat)
+    bits = tf.reshape(tf.bitcast(pairs, tf.int16), [-1])
+    return tf.reshape(tf.cast(bits[:size], tf.float32) / 32768, shape)
+
+
+def _gradient_penalty(discriminator, x):
+    """mean (|gradient of the logit at x| - 1)^2; a network of many networks side by side has many logits for each x."""
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        logits = discriminator(x)
+    gradient = tape.gradient(logits, x)
+    squares = tf.reduce_sum(gradient**2, axis=range(logits.shape.rank - 1, x.shape.rank))
+    return tf.reduce_mean((tf.sqrt(squares + 1e-12) - 1) ** 2)  # a square root at exactly 0 would have no gradient
 
 
 class Report(NamedTuple):
@@ -625,7 +741,7 @@ def train(gan, images, steps, *, batch_size=128, report_every=100):
     _check_count("steps", steps)
     _check_count("batch_size", batch_size)
     _check_count("report_every", report_every)
-    images = _check_images(images, gan.discriminator.input_shape[-1], pixels=_draws_pixels(gan.generator))
+    images = _check_images(images, gan.discriminator.input_shape[1:], pixels=_draws_pixels(gan.generator))
     return _Training(gan, images, steps, batch_size, report_every)
 
 
@@ -660,12 +776,13 @@ class _Training:
     def _run(gan, images, steps, batch_size, report_every):
         last = gan.step + steps
         while gan.step < last:
-            _check_count("gan.discriminator_steps", gan.discriminator_steps, at_most=1000)
+            _check_count("gan.discriminator_steps", gan.discriminator_steps, at_most=_MOST_STEPS)
             d_steps = 1 if gan.discriminator_steps == 1 else tf.constant(gan.discriminator_steps)
-            gan._compiled(images, batch_size, tf.constant(0), d_steps)  # compiles where that is needed
+            form = d_steps, gan.loss, gan.prior
+            gan._compiled(images, batch_size, tf.constant(0), *form)  # compiles where that is needed
             before, count = [v.numpy() for v in gan.variables], min(report_every, last - gan.step)
             start = time.perf_counter()
-            sums, finite, went_well = gan._compiled(images, batch_size, tf.constant(count), d_steps)
+            sums, finite, went_well = gan._compiled(images, batch_size, tf.constant(count), *form)
             if not finite:
                 gan._restore(before)
                 raise FloatingPointError(_why_not_finite(gan, min(int(went_well) + 1, count)))
@@ -806,7 +923,7 @@ def _image(figure, alt):
 
 def _png(figure):
     buffer = io.BytesIO()
-    figure.canvas.print_png(buffer)
+    figure.canvas.print_png(buffer, pil_kwargs={"compress_level": 1})
     return buffer.getvalue()
 
 
@@ -859,10 +976,16 @@ class _Picture(widgets.VBox):
     def values(self):
         return {name: control.value for name, control in self.controls.items()}
 
-    def _show(self, draw):
+    def _show(self, draw, as_before=False):
+        """Draw; `as_before` puts the axes where they were, which saves the time to lay them out."""
         figure = _figure(*self._size)
         said = draw(figure)
+        if as_before and len(figure.axes) == len(self._places):
+            figure.set_layout_engine("none")
+            for axes, place in zip(figure.axes, self._places):
+                axes.set_position(place)
         self.picture.value = _png(figure)
+        self._places = [axes.get_position(original=True) for axes in figure.axes]
         self.sentence.value = html.escape(said)
 
     @contextlib.contextmanager
@@ -946,7 +1069,7 @@ class _Watcher(_Picture):
         try:
             with self._errors_shown():
                 self._advance(self.run, **self.values)
-                self._show(lambda figure: self._draw(figure, self.run))
+                self._show(lambda figure: self._draw(figure, self.run), as_before=True)
         except Exception as error:
             self.error, self.running = error, False
             raise

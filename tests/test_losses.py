@@ -1,12 +1,14 @@
 """The losses against their closed forms, in double precision, and their gradients against finite differences."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import state, tiny_gan
 
-from gan_lib import LOSSES
+from gan_lib import GAN, LOSSES, Loss, sample_noise, train
 
-MODERATE = np.linspace(-8, 8, 33)
+MODERATE = np.linspace(-8, 8, 33) + 0.01  # a hinge has no derivative at exactly -1 and 1
 EXTREME = np.array([-1e4, -100.0, 100.0, 1e4])
 
 
@@ -22,6 +24,9 @@ CLOSED_FORMS = {  # discriminator(real, fake), generator(fake)
     "log": (lambda r, f: -np.mean(log_sigmoid(r) + log_one_minus_sigmoid(f)), lambda f: -np.mean(log_sigmoid(f))),
     "minimax": (lambda r, f: -np.mean(log_sigmoid(r) + log_one_minus_sigmoid(f)),
                 lambda f: np.mean(log_one_minus_sigmoid(f))),
+    "least squares": (lambda r, f: np.mean((r - 1)**2) / 2 + np.mean(f**2) / 2, lambda f: np.mean((f - 1)**2) / 2),
+    "hinge": (lambda r, f: np.mean(np.maximum(0, 1 - r)) + np.mean(np.maximum(0, 1 + f)), lambda f: -np.mean(f)),
+    "wasserstein": (lambda r, f: np.mean(f) - np.mean(r), lambda f: -np.mean(f)),
 }
 CLOSED_FORMS["logistic"] = CLOSED_FORMS["log"]
 
@@ -112,8 +117,8 @@ def test_the_cliff_of_the_loss_on_probabilities(part, before, past):
 
 def test_values_where_the_discriminator_cannot_tell():
     cannot_tell = tf.zeros([7, 1])
-    for loss in LOSSES.values():
-        assert np.isclose(loss.discriminator(cannot_tell, cannot_tell), 2 * np.log(2))
+    for name in "log", "logistic", "minimax":
+        assert np.isclose(LOSSES[name].discriminator(cannot_tell, cannot_tell), 2 * np.log(2))
     assert np.isclose(LOSSES["logistic"].generator(cannot_tell), np.log(2))
     assert np.isclose(LOSSES["minimax"].generator(cannot_tell), -np.log(2))
 
@@ -124,3 +129,84 @@ def test_non_saturating_and_minimax_gradients_have_the_ratio_of_the_odds(a):
     _, (minimax,) = value_and_gradients(LOSSES["minimax"].generator, [a])
     assert np.isclose(non_saturating / minimax, np.exp(-a), rtol=1e-4)
     assert np.isclose(minimax, -1 / (1 + np.exp(-a)), rtol=1e-4)
+
+
+def linear_gan(w, weight):
+    """D(x) = w . x in the plane, and a loss that is nothing but the gradient penalty times `weight`."""
+    discriminator = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, use_bias=False)])
+    discriminator.set_weights([np.reshape(w, (2, 1))])
+    generator = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    nothing = Loss("penalty alone", lambda real, fake: 0.0 * tf.reduce_sum(real), lambda fake: -tf.reduce_mean(fake),
+                   gradient_penalty=weight)
+    return GAN(generator, discriminator, nothing, discriminator_optimizer=keras.optimizers.SGD(0.01))
+
+
+@pytest.mark.parametrize(("w", "weight", "penalty"), [((3, 4), 10, 160), ((3, 4), 0.1, 1.6), ((0.6, 0.8), 10, 0),
+                                                      ((0, 0), 1, 1)])
+def test_the_gradient_penalty_of_a_line_by_hand(w, weight, penalty):
+    gan = linear_gan(w, weight)
+    x = np.random.default_rng(0).normal(size=(8, 2)).astype(np.float32)
+    loss, *_ = gan.discriminator_step(x, sample_noise(8, 3))
+    assert np.isclose(loss, penalty, atol=1e-4)
+    # The gradient of weight * (|w| - 1)^2 is weight * 2 (|w| - 1) w / |w|.
+    length = np.hypot(*w)
+    expected = np.array(w) - (0.01 * weight * 2 * (length - 1) * np.array(w) / length if length else 0)
+    assert np.allclose(gan.discriminator.get_weights()[0].ravel(), expected, atol=1e-4)
+
+
+def test_the_penalty_looks_between_real_and_generated():
+    """D(x) = x^2 has the slope 2x, so the penalty tells where it looked."""
+    inputs = keras.Input((1,))
+    scale = keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")
+    discriminator = keras.Model(inputs, scale(inputs * inputs))
+    generator = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, kernel_initializer="zeros")])
+    loss = Loss("penalty alone", lambda real, fake: 0.0 * tf.reduce_sum(real), lambda fake: -tf.reduce_mean(fake), 1.0)
+    for mix in 0.25, 0.5, 1.0:
+        gan = GAN(generator, keras.models.clone_model(discriminator), loss)
+        gan.discriminator.set_weights(discriminator.get_weights())
+        value, *_ = gan.discriminator_step(np.full((4, 1), 3.0, np.float32), np.zeros((4, 1), np.float32), mix)
+        assert np.isclose(value, (2 * mix * 3 - 1) ** 2, atol=1e-4)
+
+
+@every_loss
+def test_every_loss_trains_and_the_same_seed_gives_the_same_weights(name, images):
+    def trained_state(seed):
+        gan = tiny_gan(seed, loss=name, discriminator_steps=2)
+        reports = list(train(gan, images, 20, batch_size=16, report_every=10))
+        assert np.isfinite([report[1:3] for report in reports]).all()
+        return state(gan)
+
+    one, again, other = trained_state(1), trained_state(1), trained_state(2)
+    assert all(np.array_equal(a, b) for a, b in zip(one, again))
+    assert not all(np.array_equal(a, b) for a, b in zip(one, other))
+
+
+def test_a_loss_can_be_changed_between_slices_and_is_compiled_once(images):
+    gan = tiny_gan()
+    for name in ["hinge", "logistic", "hinge", "logistic"]:
+        gan.loss = name
+        list(train(gan, images, 2, batch_size=16))
+    assert gan._compiled.experimental_get_tracing_count() == 2
+    with pytest.raises(ValueError, match="There is no loss 'hindge'. Expected one of 'log'"):
+        gan.loss = "hindge"
+
+
+def test_every_loss_says_its_formulas_and_its_source():
+    for loss in LOSSES.values():
+        shown = loss._repr_markdown_()
+        assert all(formula and formula in shown for formula in loss.formulas) and loss.source in shown
+
+
+def test_normal_noise_is_normal_and_the_prior_is_saved(tmp_path):
+    z = sample_noise(20_000, 3, seed=4, prior="normal")
+    assert abs(z.mean()) < 0.02 and abs(z.std() - 1) < 0.02 and abs((z**4).mean() - 3) < 0.2
+    gan = tiny_gan(prior="normal")
+    gan.save(tmp_path / "gan.npz")
+    loaded = GAN.load(tmp_path / "gan.npz")
+    assert loaded.prior == "normal" and np.array_equal(loaded.generate(5), gan.generate(5))
+    _, z, z_of_g = gan.minibatches(tf.zeros([10, 16]), 4000, step=3)
+    assert not np.array_equal(z, z_of_g)
+    for noise in z, z_of_g:
+        assert abs(noise.mean()) < 0.03 and abs(noise.std() - 1) < 0.03
+    with pytest.raises(ValueError, match="prior is 'gaussian', expected one of 'uniform', 'normal'"):
+        gan.prior = "gaussian"

@@ -103,8 +103,8 @@ def test_rates_and_steps_change_between_calls_without_compiling_again(images):
 
 def test_one_step_of_the_discriminator_is_the_same_in_either_compiled_form(images):
     straight, looped = tiny_gan(), tiny_gan()
-    straight._compiled(tf.constant(images), 16, tf.constant(20), 1)
-    looped._compiled(tf.constant(images), 16, tf.constant(20), tf.constant(1))
+    straight._compiled(tf.constant(images), 16, tf.constant(20), 1, straight.loss, straight.prior)
+    looped._compiled(tf.constant(images), 16, tf.constant(20), tf.constant(1), looped.loss, looped.prior)
     assert all(np.allclose(a, b, atol=1e-5) for a, b in zip(state(straight), state(looped)))
 
 
