@@ -1,0 +1,78 @@
+"""Parts of a notebook by themselves: its controls and functions, without running what lies between."""
+
+import ast
+from pathlib import Path
+
+import jupytext
+
+TEXTS = sorted((Path(__file__).parents[1] / "notebooks" / "text").glob("[0-9]*.md"))
+
+
+def statements(text):
+    """The top-level statements of all code cells of a notebook, in order."""
+    cells = (cell.source for cell in jupytext.read(text).cells if cell.cell_type == "code")
+    return [statement for source in cells for statement in ast.parse(source).body]
+
+
+def bound_by(statement):
+    """The notebook's names to which this statement gives a value."""
+    if isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
+        return {statement.name}
+    if isinstance(statement, (ast.Import, ast.ImportFrom)):
+        return {alias.asname or alias.name for alias in statement.names}
+    return stored(statement) - its_own(statement)
+
+
+def used_by(statement):
+    """The notebook's names that this statement reads."""
+    own = its_own(statement) | (stored(statement) if isinstance(statement, ast.FunctionDef) else set())
+    return {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)} - own
+
+
+def stored(tree):
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+
+
+def its_own(statement):
+    """Names that live only inside: arguments of functions, and the variables of comprehensions."""
+    return ({node.arg for node in ast.walk(statement) if isinstance(node, ast.arg)}
+            | {name for node in ast.walk(statement) if isinstance(node, ast.comprehension)
+               for name in stored(node.target)})
+
+
+def needed_by(statement, earlier):
+    """Those of the earlier statements that it takes to run this one: the last that binds each name it uses."""
+    needed, wanted = set(), [used_by(statement)]
+    while wanted:
+        for name in wanted.pop():
+            index = max((i for i, other in enumerate(earlier) if name in bound_by(other)), default=None)
+            if index is not None and index not in needed:
+                needed.add(index)
+                wanted.append(used_by(earlier[index]))
+    return [earlier[i] for i in sorted(needed)]
+
+
+def run(program, names):
+    exec(compile(ast.Module(body=program, type_ignores=[]), "<notebook>", "exec"), names)
+
+
+def definitions(number, *wanted):
+    """The names that it takes to use these functions of notebook `number`, as a dict."""
+    everything, names = statements(TEXTS[number - 1]), {}
+    for name in wanted:
+        last = max(i for i, statement in enumerate(everything) if name in bound_by(statement))
+        run([*needed_by(everything[last], everything[:last]), everything[last]], names)
+    return names
+
+
+def controls(number, kind="explore"):
+    """Every control of notebook `number`: the name of its draw function -> the control, and the names it uses."""
+    everything, found = statements(TEXTS[number - 1]), {}
+    for i, statement in enumerate(everything):
+        call = getattr(statement, "value", None)
+        if isinstance(statement, ast.Expr) and isinstance(call, ast.Call) and getattr(call.func, "id", "") == kind:
+            names = {}
+            run(needed_by(statement, everything[:i]), names)
+            control = eval(compile(ast.Expression(call), "<notebook>", "eval"), names)
+            found[call.args[0 if kind == "explore" else 2].id] = control, names
+    return found

@@ -1,0 +1,256 @@
+"""The controls of the notebooks, without a browser: what each sentence says is computed again by other means."""
+
+import html
+import re
+
+import numpy as np
+import pytest
+from notebook_parts import controls, definitions
+from scipy.integrate import quad
+from scipy.stats import norm
+
+from gan_lib import LOSSES, sample_noise
+
+
+def numbers(control):
+    """The numbers in a control's sentence."""
+    return [float(number.rstrip(".")) for number in re.findall(r"-?\d[\d.]*(?:e[+-]?\d+)?", said(control))]
+
+
+def said(control):
+    return html.unescape(control.sentence.value).replace("−", "-")
+
+
+def at(control, **values):
+    """The numbers in the sentence when the control is set so."""
+    for name, value in values.items():
+        control.controls[name].value = value
+    return numbers(control)
+
+
+def integral(function, low=-16, high=16):
+    return quad(function, low, high, limit=400, points=np.linspace(low, high, 33)[1:-1])[0]
+
+
+def best_V(p, q):
+    """V against the best discriminator, by adaptive integration."""
+    def gain(p, q, x):
+        return p(x) * np.log(p(x) / (p(x) + q(x))) if p(x) > 1e-200 else 0.0
+
+    return integral(lambda x: gain(p, q, x) + gain(q, p, x))
+
+
+def KL(p, q):
+    return integral(lambda x: p(x) * (np.log(p(x)) - np.log(q(x))) if p(x) > 1e-60 else 0.0)
+
+
+@pytest.fixture(scope="module")
+def nb01():
+    return controls(1)
+
+
+@pytest.fixture(scope="module")
+def nb02():
+    return controls(2)
+
+
+@pytest.fixture(scope="module")
+def nb03():
+    return controls(3)
+
+
+@pytest.fixture(scope="module")
+def nb05():
+    return controls(5)
+
+
+def test_every_explore_of_the_notebooks_is_tested_here(nb01, nb02, nb03, nb05):
+    tested = {name for nb in (nb01, nb02, nb03, nb05) for name in nb}
+    source = open(__file__, encoding="utf-8").read()
+    assert not controls(4) and all(f'["{name}"]' in source for name in tested)
+
+
+@pytest.mark.parametrize(("middle", "steepness"), [(1, 0.5), (3.25, 2.25), (6, 8), (4, 1)])
+def test_the_police(nb01, middle, steepness):
+    control, _ = nb01["draw_police"]
+    real, false = norm(4, 0.8), norm(2.5, 0.8)
+
+    def log_D(x):
+        return -np.logaddexp(0, -steepness * (x - middle))
+
+    V = integral(lambda x: real.pdf(x) * log_D(x) + false.pdf(x) * (log_D(x) - steepness * (x - middle)), -4, 12)
+    caught, accused, V_shown, best = at(control, middle=middle, steepness=steepness, reveal=middle == 1)
+    assert abs(caught - 100 * false.cdf(middle)) < 1 and abs(accused - 100 * real.cdf(middle)) < 1
+    assert np.isclose(V_shown, V, atol=2e-3) and np.isclose(best, best_V(real.pdf, false.pdf), atol=2e-3)
+
+
+@pytest.mark.parametrize(("mean", "spread"), [(1.5, 0.3), (4, 0.8), (6, 2), (2.5, 0.8)])
+def test_the_press(nb01, mean, spread):
+    control, _ = nb01["draw_press"]
+    V, _, goal, lowest, highest = at(control, mean=mean, spread=spread)
+    assert np.isclose(V, best_V(norm(4, 0.8).pdf, norm(mean, spread).pdf), atol=2e-3)
+    assert goal == -1.386 and 0 <= lowest <= highest <= 1
+    if (mean, spread) == (4, 0.8):
+        assert lowest == highest == 0.5
+
+
+def test_one_point(nb02):
+    control, _ = nb02["draw_one_point"]
+    for a, b in (0.1, 1), (0.5, 0.5), (1, 0.1):
+        peak, formula = at(control, a=a, b=b)
+        assert abs(peak - a / (a + b)) < 0.0011 and abs(formula - a / (a + b)) < 0.0006
+
+
+@pytest.mark.parametrize(("mean", "spread"), [(-3, 0.5), (0, 1.75), (3, 3), (1, 1)])
+def test_the_best_discriminator(nb02, mean, spread):
+    control, _ = nb02["draw_best"]
+    V, _, _, lowest, highest = at(control, mean=mean, spread=spread)
+    p, q = norm(1, 1).pdf, norm(mean, spread).pdf
+    D = [p(x) / (p(x) + q(x)) for x in np.linspace(-6, 6, 999)]
+    assert np.isclose(V, best_V(p, q), atol=2e-3)
+    assert abs(lowest - min(D)) < 0.01 and abs(highest - max(D)) < 0.01
+
+
+@pytest.mark.parametrize(("mean", "spread"), [(-4, 0.5), (0, 2), (4, 3.2)])
+def test_the_humps(nb02, mean, spread):
+    control, _ = nb02["draw_humps"]
+    q = norm(mean, spread).pdf
+
+    def p(x):
+        return (norm.pdf(x, -3, 0.6) + norm.pdf(x, 3, 0.6)) / 2
+
+    def m(x):
+        return (p(x) + q(x)) / 2
+
+    shown = at(control, mean=mean, spread=spread)
+    assert np.allclose(shown, [KL(p, q), KL(q, p), (KL(p, m) + KL(q, m)) / 2], rtol=0.01, atol=2e-3)
+
+
+@pytest.mark.parametrize("distance", [0, 1, 4, 8])
+def test_the_distance(nb02, distance):
+    control, _ = nb02["draw_distance"]
+
+    def JSD(d):
+        p, q = norm(-4, 0.5).pdf, norm(-4 + d, 0.5).pdf
+        return np.log(2) + best_V(p, q) / 2
+
+    shown, jsd, _, slope = at(control, distance=distance)
+    assert shown == distance and abs(jsd - JSD(distance)) < 1e-3
+    assert abs(slope - (JSD(distance + 0.1) - JSD(abs(distance - 0.1))) / 0.2) < 1e-2
+
+
+@pytest.mark.parametrize(("scheme", "h", "steps"), [("simultaneous", 0.05, 0), ("simultaneous", 0.2, 500),
+                                                    ("alternating", 0.25, 250), ("alternating", 0.5, 500)])
+def test_the_path(nb02, scheme, h, steps):
+    control, _ = nb02["draw_path"]
+    theta = psi = 1.0
+    for _ in range(steps):
+        before = psi
+        psi -= h * theta / (1 + np.exp(-psi * theta))
+        seen = psi if scheme == "alternating" else before
+        theta += h * seen / (1 + np.exp(-seen * theta))
+    shown_h, start, end, shown_steps = at(control, scheme=scheme, h=h, steps=steps)
+    assert (shown_h, start, shown_steps) == (h, 1.414, steps) and abs(end - np.hypot(theta, psi)) < 1e-3
+
+
+@pytest.mark.parametrize("logit", [-10, 0, 5, 10])
+def test_the_logit(nb03, logit):
+    control, _ = nb03["draw_logit"]
+    odds = np.e**logit
+    shown, probability, shown_odds, _, slope = at(control, logit=logit)
+    assert shown == logit and abs(probability - odds / (1 + odds)) < 1e-4
+    assert np.isclose(shown_odds, odds, rtol=0.01) and abs(slope - odds / (1 + odds) ** 2) < 1e-4
+
+
+@pytest.mark.parametrize("percent", [0, 50, 100])
+def test_the_walk(nb03, percent):
+    control, names = nb03["draw_walk"]
+    W1, b1, W2, b2 = names["G"].get_weights()
+
+    def picture(t):
+        start, end = sample_noise(2, seed=3)
+        h = np.maximum(((1 - t) * start + t * end) @ W1 + b1, 0)
+        return 1 / (1 + np.exp(-(h @ W2 + b2)))
+
+    shown, changed = at(control, percent=percent)
+    assert shown == percent and abs(changed - np.abs(picture(percent / 100) - picture(0)).mean()) < 6e-4
+
+
+@pytest.mark.parametrize("logit", [-2, 10, 24])
+def test_the_cliff(nb05, logit):
+    control, _ = nb05["draw_cliff"]
+    at(control, a=logit)
+    shown, *rest = re.findall(r"(-?\d[\d.]*(?:e-?\d+)?|inf|nan)(?=[:;., ]|$)", said(control))
+    value, gradient, stable, slope = (float(number.rstrip(".")) for number in rest)
+    assert np.isclose(stable, np.log1p(np.exp(logit)), rtol=1e-3)
+    assert np.isclose(slope, 1 / (1 + np.exp(-logit)), atol=1e-3)
+    if logit > 17:
+        assert value == np.inf and np.isnan(gradient)
+    else:
+        assert np.isclose(value, stable, rtol=1e-2) and np.isclose(gradient, slope, rtol=1e-2)
+
+
+@pytest.mark.parametrize("logit", [-12, -5, 0, 6])
+def test_saturation(nb05, logit):
+    control, _ = nb05["draw_saturation"]
+    shown, D, push, pull, ratio = at(control, a=logit)
+    odds = np.exp(logit)
+    assert shown == logit and np.allclose([D, pull], odds / (1 + odds), rtol=0.05)
+    assert np.isclose(push, 1 / (1 + odds), rtol=0.05) and np.isclose(ratio, 1 / odds, rtol=1e-3)
+
+
+FORCES = {"logistic": lambda a: 1 / (1 + np.exp(a)), "minimax": lambda a: 1 / (1 + np.exp(-a)),
+          "least squares": lambda a: 1 - a, "hinge": lambda a: 1.0, "wasserstein": lambda a: 1.0}
+
+
+@pytest.mark.parametrize("loss", FORCES)
+def test_the_forces(nb05, loss):
+    control, _ = nb05["draw_losses"]
+    for a in -4, 0, 1, 4:
+        shown, force = at(control, loss=loss, a=a)
+        expected = FORCES[loss](a)
+        assert shown == a and np.isclose(force, abs(expected), rtol=0.01, atol=1e-6)
+        assert ("pulled up" if expected > 0 else "down" if expected < 0 else "neither") in said(control)
+
+
+def forward(network, x, hidden):
+    *pairs, (W, b) = zip(network.get_weights()[::2], network.get_weights()[1::2])
+    for weights, bias in pairs:
+        x = hidden(x @ weights + bias)
+    return x @ W + b
+
+
+def test_the_live_game_says_what_the_press_prints():
+    ((control, _),) = controls(1, "watch").values()
+    for _ in range(3):
+        step, mean, spread = numbers(control)
+        notes = forward(control.run.generator, sample_noise(4000, 1, seed=9, prior="normal"), np.tanh)
+        assert step == control.run.step
+        assert abs(mean - notes.mean()) < 0.006 and abs(spread - notes.std()) < 0.006
+        control.step()
+
+
+def test_the_laboratory_counts_modes_and_good_points_for_every_loss():
+    ((control, _),) = controls(5, "watch").values()
+    for loss in LOSSES:
+        control.controls["loss"].value = loss
+        control.step()
+        points, modes = control.run.generate(2500, seed=1)[:, 0], np.exp(2j * np.pi * np.arange(8) / 8)
+        distances = np.abs(points[:, 0] + 1j * points[:, 1] - modes[:, None])
+        good = distances.min(axis=0) < 0.03
+        step, covered, _, share, perfect_modes, perfect = numbers(control)
+        assert f"loss {loss}:" in said(control) and step == control.run.step
+        assert covered == len(set(distances.argmin(axis=0)[good])) and abs(share - 100 * good.mean()) <= 0.5
+        assert (perfect_modes, perfect) == (8, 98.9)
+
+
+def test_the_ring_and_its_scores():
+    names = definitions(5, "ring", "score", "modes")
+    ring, score, modes = names["ring"], names["score"], names["modes"]
+    assert modes.shape == (8, 2) and len({tuple(mode) for mode in modes.round(6)}) == 8
+    assert np.allclose(np.hypot(*modes.T), 1)
+    good = [score(ring(2500, np.random.default_rng(seed))) for seed in range(20)]
+    assert all(covered == 8 for covered, _ in good)
+    assert abs(np.mean([share for _, share in good]) - (1 - np.exp(-4.5))) < 4 * 0.0021 / np.sqrt(20)
+    assert score(np.repeat(modes[3:4], 2500, axis=0)) == (1, 1)
+    assert score(np.zeros((2500, 2))) == (0, 0)
