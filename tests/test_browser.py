@@ -1,0 +1,202 @@
+"""JupyterLab in a real browser: every notebook opens, runs, and its controls answer to the keyboard and the mouse.
+
+Where Chromium or Playwright is not installed these tests are skipped and say so; GAN_LIB_BROWSER=required makes that
+a failure.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+
+import jupytext
+import pytest
+from conftest import MNIST, ROOT
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+
+
+def browser_is_missing(why):
+    if os.environ.get("GAN_LIB_BROWSER") == "required":
+        pytest.fail(why)
+    pytest.skip(why)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None:
+        browser_is_missing("Chromium is not installed (Debian: apt-get install chromium)")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        browser_is_missing("Playwright is not installed (pip install playwright)")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[
+            "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+            "--disable-sync", "--disable-quic"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def lab_folder(tmp_path_factory):
+    """A copy of the project in which texts are older and newer than notebooks."""
+    folder = tmp_path_factory.mktemp("clone")
+    shutil.copytree(ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns(".*"))
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    for i, path in enumerate(sorted((folder / "notebooks").rglob("0*.*"))):
+        date = time.time() - 1e6 - (i * 7919 % 13) * 1e4
+        os.utime(path, (date, date))
+    settings = folder / "settings" / "@jupyterlab" / "notebook-extension" / "tracker.jupyterlab-settings"
+    settings.parent.mkdir(parents=True)
+    settings.write_text('{"windowingMode": "none"}', encoding="utf-8")  # keep what is scrolled away on the page
+    return folder
+
+
+@pytest.fixture(scope="module")
+def lab(browser, lab_folder):
+    """The address of JupyterLab on that copy."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "JUPYTER_CONFIG_DIR": str(lab_folder / "config"),
+                                "JUPYTERLAB_SETTINGS_DIR": str(lab_folder / "settings")}
+    if MNIST:
+        environment["GAN_LIB_MNIST"] = MNIST
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jupyter", "lab", f"--ServerApp.root_dir={lab_folder}", "--no-browser", f"--port={port}",
+         "--IdentityProvider.token=", "--allow-root"],
+        env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            break
+        except OSError:
+            assert process.poll() is None and time.monotonic() < deadline, "JupyterLab did not start"
+            time.sleep(0.2)
+    yield f"http://127.0.0.1:{port}"
+    process.terminate()
+    process.wait()
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem, scope="module")
+def page(request, browser, lab):
+    """A notebook that was opened, and run from the menu, top to bottom."""
+    page = browser.new_page(viewport={"width": 1300, "height": 1000})
+    page.goto(f"{lab}/doc/tree/notebooks/{request.param.name}?reset")
+    page.wait_for_selector(".jp-Notebook", timeout=60_000)
+    page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]', timeout=60_000)
+    page.wait_for_timeout(1500)  # a dialog, if there is one, takes a moment
+    assert page.locator(".jp-Dialog").count() == 0
+    menu(page, "Run", "Run All Cells")
+    page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="busy"]', timeout=60_000)
+    wait_until(lambda: page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').count(), seconds=400)
+    page.name = request.param.stem
+    yield page
+    page.close()
+
+
+def menu(page, name, entry):
+    page.locator(".lm-MenuBar-itemLabel", has_text=name).first.click()
+    page.locator(".lm-Menu-itemLabel", has_text=entry).first.click()
+
+
+def wait_until(condition, seconds=10):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def controls(page, live):
+    """The boxes of all `watch` (live) or of all `explore` (not live)."""
+    boxes = page.locator(".widget-vbox:has(> .widget-image)")
+    every = [boxes.nth(i) for i in range(boxes.count())]
+    return [box for box in every if bool(box.get_by_role("button", name="Start").count()) == live]
+
+
+def sentence(box):
+    return box.locator("> .widget-html .widget-html-content").inner_text()
+
+
+def picture(box):
+    return box.locator("> .widget-image").get_attribute("src")
+
+
+def test_runs_from_top_to_bottom_without_an_error(page, lab_folder):
+    menu(page, "File", "Save Notebook")
+    path = lab_folder / "notebooks" / f"{page.name}.ipynb"
+
+    def counts():
+        cells = [cell for cell in jupytext.read(path).cells if cell.cell_type == "code" and cell.source.strip()]
+        return [cell.execution_count for cell in cells]
+
+    wait_until(lambda: counts() == list(range(1, len(counts()) + 1)))
+    for cell in jupytext.read(path).cells:
+        for output in cell.get("outputs", ()):
+            assert output.output_type != "error" and output.get("name") != "stderr", output
+
+
+def test_every_slider_changes_picture_and_sentence_by_keyboard(page):
+    for box in controls(page, live=False):
+        handles = box.locator(".noUi-handle")
+        for i in range(handles.count()):
+            before, said, height = picture(box), sentence(box), box.bounding_box()["height"]
+            handles.nth(i).scroll_into_view_if_needed()
+            handles.nth(i).focus()
+            for key in ["ArrowRight"] * 3 + ["ArrowLeft"] * 6:
+                page.keyboard.press(key)
+                page.wait_for_timeout(150)
+                if picture(box) != before and sentence(box) != said:
+                    break
+            wait_until(lambda: picture(box) != before and sentence(box) != said)  # noqa: B023
+            assert box.bounding_box()["height"] == height, "it jumps"
+
+
+def test_the_live_control_starts_takes_a_knob_pauses_and_resets(page):
+    for box in controls(page, live=True):
+        start, pause, reset = (box.get_by_role("button", name=name) for name in ("Start", "Pause", "Reset"))
+        box.scroll_into_view_if_needed()
+        first = sentence(box)
+        start.click()
+        wait_until(lambda: sentence(box) != first, seconds=20)  # noqa: B023
+        box.locator(".noUi-handle").first.focus()
+        page.keyboard.press("ArrowRight")
+        running = sentence(box)
+        wait_until(lambda: sentence(box) != running, seconds=20)  # noqa: B023
+        pause.click()
+        page.wait_for_timeout(500)
+        paused = sentence(box), picture(box)
+        page.wait_for_timeout(1000)
+        assert (sentence(box), picture(box)) == paused
+        start.click()
+        wait_until(lambda: sentence(box) != paused[0], seconds=20)  # noqa: B023
+        menu(page, "Kernel", "Interrupt Kernel")
+        page.wait_for_timeout(2500)
+        interrupted = sentence(box)
+        page.wait_for_timeout(1000)
+        assert sentence(box) == interrupted, "the interrupt button did not pause it"
+        reset.click()
+        wait_until(lambda: sentence(box) == first, seconds=20)  # noqa: B023
+        assert "Error" not in interrupted
+
+
+def test_another_cell_runs_while_the_live_control_does(page):
+    for box in controls(page, live=True):
+        box.scroll_into_view_if_needed()
+        first = sentence(box)
+        box.get_by_role("button", name="Start").click()
+        wait_until(lambda: sentence(box) != first, seconds=20)  # noqa: B023
+        cell = page.locator(".jp-CodeCell", has_text="# Your code")
+        cell.locator(".cm-content").click()
+        page.keyboard.press("Control+End")
+        page.keyboard.type("\nprint(6 * 7)")
+        page.keyboard.press("Control+Enter")
+        wait_until(lambda: "42" in cell.locator(".jp-OutputArea").inner_text())  # noqa: B023
+        still = sentence(box)
+        wait_until(lambda: sentence(box) != still, seconds=20)  # noqa: B023
+        box.get_by_role("button", name="Reset").click()
+        wait_until(lambda: sentence(box) == first, seconds=20)  # noqa: B023
