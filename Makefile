@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 NOTEBOOKS = $(wildcard notebooks/[0-9]*.ipynb)
 
-.PHONY: lab test notebooks bench constraints clean
+.PHONY: lab test notebooks bench colab test-colab site matrix constraints clean
 
 lab: .venv/ready
 	$(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks \
@@ -11,6 +11,7 @@ lab: .venv/ready
 
 test: .venv/ready
 	$(BIN)/ruff check .
+	$(BIN)/codespell
 	$(BIN)/python -m pytest tests
 	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 $(NOTEBOOKS)
 
@@ -26,6 +27,34 @@ notebooks: .venv/ready
 
 bench: .venv/ready
 	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/controls.py
+
+# Notebooks that need nothing beside them, to upload to Colab.
+colab: .venv/ready
+	$(BIN)/python tools/colab.py
+
+# Each of them in an empty folder, with Colab's versions and nothing of the project installed.
+test-colab: colab .venv-colab/ready
+	for notebook in dist/colab/*.ipynb; do \
+		folder=$$(mktemp -d) && cp $$notebook $$folder && ( cd $$folder && \
+		$(CURDIR)/.venv-colab/bin/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 . ) || exit 1; \
+		rm -r $$folder; \
+	done
+
+.venv-colab/ready: Makefile
+	$(PYTHON) -m venv .venv-colab
+	.venv-colab/bin/python -m pip install --quiet 'tensorflow==2.20.*' 'keras==3.13.2' 'ipywidgets==7.7.1' \
+		'protobuf<7' matplotlib scikit-learn ipykernel nbval pytest
+	touch $@
+
+# The README and the notebooks as web pages.
+site: .venv/ready
+	$(BIN)/python -m sphinx -q -W -b html -c tools/site . dist/site
+	cp dist/site/README.html dist/site/index.html
+
+# Every Python and TensorFlow that is supported, as far as this machine has them.
+matrix: .venv/ready
+	$(BIN)/nox --no-error-on-missing-interpreters
 
 .venv/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || \
@@ -44,4 +73,4 @@ constraints:
 		--no-header --no-annotate pyproject.toml --output-file constraints.txt
 
 clean:
-	rm -rf .venv .venv-uv *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv .venv-uv .venv-colab .nox dist *.egg-info .pytest_cache .ruff_cache

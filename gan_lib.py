@@ -177,13 +177,17 @@ def _download_mnist(destination):
 
 
 def _fetch(url, file):
-    """Copy what `url` answers into `file`, with a line that shows how far it is."""
+    """Copy what `url` answers into `file`, with a bar that shows how far it is."""
     with _open(url) as answer:
-        size, done = int(answer.headers.get("Content-Length") or 0), 0
-        while block := answer.read(1 << 18):
+        start, size, done = time.monotonic(), int(answer.headers.get("Content-Length") or 0), 0
+        while block := answer.read1(1 << 18):
             file.write(block)
             done += len(block)
-            print(f"\rMNIST: {done / 1e6:.1f} MB of {size / 1e6:.1f}", end="", flush=True)
+            took = time.monotonic() - start
+            if took > NO_ANSWER_AFTER and done < 1000 * took:
+                raise TimeoutError(f"only {done} bytes in {took:.0f} s")
+            bar = "#" * (20 * done // size) if size else ""
+            print(f"\rMNIST [{bar:.<20}] {done / 1e6:.1f} MB of {size / 1e6:.1f}", end="", flush=True)
         print()
     if size and done != size:
         raise ValueError(f"it broke off after {done} of {size} bytes")

@@ -1,5 +1,6 @@
 """Where the digits come from, in their order, and what happens when a source is broken, slow or not there."""
 
+import contextlib
 import http.server
 import re
 import socket
@@ -116,6 +117,40 @@ def test_a_download_that_fails_is_named_and_leaves_nothing_behind(kind, monkeypa
     check_digits(load_mnist(), "scikit-learn")
     assert re.search(reason, capsys.readouterr().out)
     assert list(cache(tmp_path).parent.iterdir()) == []
+
+
+def sends_slowly(content, pieces, pause, length=None):
+    def answer(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(length or len(content)))
+        handler.end_headers()
+        for i in range(pieces):
+            with contextlib.suppress(OSError):  # the other side may have hung up
+                handler.wfile.write(content[i * len(content) // pieces:(i + 1) * len(content) // pieces])
+                handler.wfile.flush()
+            time.sleep(pause)
+    return answer
+
+
+def test_a_slow_mirror_is_waited_for_and_the_bar_shows_how_far_it_is(mnist_path, monkeypatch, serve, capsys):
+    slow = sends_slowly(open(mnist_path, "rb").read(), pieces=10, pause=0.1)
+    monkeypatch.setattr(gan_lib, "MNIST_MIRRORS", (serve(slow),))
+    monkeypatch.setattr(gan_lib, "NO_ANSWER_AFTER", 2)
+    check_digits(load_mnist(), "download")
+    shown = re.findall(r"\[(#*)\.*\] ([\d.]+) MB of 11.5", capsys.readouterr().out)
+    assert len(shown) >= 10 and len(shown[-1][0]) == 20 and len({bar for bar, _ in shown}) >= 5
+
+
+@pytest.mark.parametrize(("pieces", "pause"), [(1, 4), (200, 0.05)], ids=["stalls", "trickles"])
+def test_a_mirror_that_stalls_or_trickles_is_given_up_for_the_next(pieces, pause, mnist_path, monkeypatch, serve,
+                                                                   tmp_path):
+    hopeless = sends_slowly(b"x" * 600, pieces, pause, length=5000)
+    monkeypatch.setattr(gan_lib, "MNIST_MIRRORS", (serve(hopeless), serve(sends(open(mnist_path, "rb").read()))))
+    monkeypatch.setattr(gan_lib, "NO_ANSWER_AFTER", 1)
+    start = time.monotonic()
+    check_digits(load_mnist(), "download")
+    assert time.monotonic() - start < 8
+    assert list(cache(tmp_path).parent.iterdir()) == [cache(tmp_path)]
 
 
 def test_a_mirror_that_never_answers_is_given_up(monkeypatch):
