@@ -778,12 +778,14 @@ class _Training:
 
     @staticmethod
     def _run(gan, images, steps, batch_size, report_every):
-        last = gan.step + steps
+        last, compiled = gan.step + steps, None
         while gan.step < last:
             _check_count("gan.discriminator_steps", gan.discriminator_steps, at_most=_MOST_STEPS)
-            d_steps = 1 if gan.discriminator_steps == 1 else tf.constant(gan.discriminator_steps)
-            form = d_steps, gan.loss, gan.prior
-            gan._compiled(images, batch_size, tf.constant(0), *form)  # compiles where that is needed
+            one_step = gan.discriminator_steps == 1
+            form = 1 if one_step else tf.constant(gan.discriminator_steps), gan.loss, gan.prior
+            if compiled != (one_step, gan.loss, gan.prior):
+                gan._compiled(images, batch_size, tf.constant(0), *form)  # compiles, and trains nothing
+                compiled = one_step, gan.loss, gan.prior
             before, count = [v.numpy() for v in gan.variables], min(report_every, last - gan.step)
             start = time.perf_counter()
             sums, finite, went_well = gan._compiled(images, batch_size, tf.constant(count), *form)
