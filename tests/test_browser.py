@@ -4,6 +4,7 @@ Where Chromium or Playwright is not installed these tests are skipped and say so
 a failure.
 """
 
+import contextlib
 import os
 import shutil
 import socket
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import time
 
-import jupytext
+import nbformat
 import pytest
 from conftest import MNIST, ROOT
 
@@ -92,8 +93,7 @@ def page(request, browser, lab):
     page.wait_for_timeout(1500)  # a dialog, if there is one, takes a moment
     assert page.locator(".jp-Dialog").count() == 0
     menu(page, "Run", "Run All Cells")
-    page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="busy"]', timeout=60_000)
-    wait_until(lambda: page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').count(), seconds=400)
+    wait_until_run(page)
     page.name = request.param.stem
     yield page
     page.close()
@@ -104,11 +104,18 @@ def menu(page, name, entry):
     page.locator(".lm-Menu-itemLabel", has_text=entry).first.click()
 
 
+def wait_until_run(page):
+    page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="busy"]', timeout=60_000)
+    wait_until(lambda: page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').count(), seconds=600)
+
+
 def wait_until(condition, seconds=10):
+    """Wait until `condition()` is true, and return what it then is."""
     deadline = time.monotonic() + seconds
-    while not condition():
+    while not (value := condition()):
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.05)
+    return value
 
 
 def controls(page, live):
@@ -126,18 +133,28 @@ def picture(box):
     return box.locator("> .widget-image").get_attribute("src")
 
 
-def test_runs_from_top_to_bottom_without_an_error(page, lab_folder):
-    menu(page, "File", "Save Notebook")
+def code_cells(path):
+    """The code cells of a notebook; none while JupyterLab is writing it, which it does in place."""
+    with contextlib.suppress(nbformat.reader.NotJSONError):
+        return [cell for cell in nbformat.read(path, 4).cells if cell.cell_type == "code" and cell.source.strip()]
+    return []
+
+
+def check_saved(page, lab_folder):
+    """Save the notebook, and make sure that what is saved was run whole, in order, without an error."""
     path = lab_folder / "notebooks" / f"{page.name}.ipynb"
-
-    def counts():
-        cells = [cell for cell in jupytext.read(path).cells if cell.cell_type == "code" and cell.source.strip()]
-        return [cell.execution_count for cell in cells]
-
-    wait_until(lambda: counts() == list(range(1, len(counts()) + 1)))
-    for cell in jupytext.read(path).cells:
-        for output in cell.get("outputs", ()):
+    before = path.stat().st_mtime_ns
+    menu(page, "File", "Save Notebook")
+    wait_until(lambda: path.stat().st_mtime_ns != before)
+    cells = wait_until(lambda: code_cells(path))
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    for cell in cells:
+        for output in cell.outputs:
             assert output.output_type != "error" and output.get("name") != "stderr", output
+
+
+def test_runs_from_top_to_bottom_without_an_error(page, lab_folder):
+    check_saved(page, lab_folder)
 
 
 def test_every_slider_changes_picture_and_sentence_by_keyboard(page):
@@ -200,3 +217,10 @@ def test_another_cell_runs_while_the_live_control_does(page):
         wait_until(lambda: sentence(box) != still, seconds=20)  # noqa: B023
         box.get_by_role("button", name="Reset").click()
         wait_until(lambda: sentence(box) == first, seconds=20)  # noqa: B023
+
+
+def test_restarted_it_runs_once_more(page, lab_folder):
+    menu(page, "Kernel", "Restart Kernel and Run All Cells")
+    page.locator(".jp-Dialog .jp-mod-accept").click()
+    wait_until_run(page)
+    check_saved(page, lab_folder)
