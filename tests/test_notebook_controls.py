@@ -18,7 +18,7 @@ def numbers(control):
 
 
 def said(control):
-    return html.unescape(control.sentence.value).replace("−", "-")
+    return re.sub(r"(?<=\d),(?=\d{3})", "", html.unescape(control.sentence.value))
 
 
 def at(control, **values):
@@ -84,7 +84,7 @@ def test_the_police(nb01, middle, steepness):
     assert np.isclose(V_shown, V, atol=2e-3) and np.isclose(best, best_V(real.pdf, false.pdf), atol=2e-3)
 
 
-@pytest.mark.parametrize(("mean", "spread"), [(1.5, 0.3), (4, 0.8), (6, 2), (2.5, 0.8)])
+@pytest.mark.parametrize(("mean", "spread"), [(1.5, 0.4), (4, 0.8), (6, 2), (2.5, 0.8)])
 def test_the_press(nb01, mean, spread):
     control, _ = nb01["draw_press"]
     V, _, goal, lowest, highest = at(control, mean=mean, spread=spread)
@@ -196,7 +196,7 @@ def test_saturation(nb05, logit):
     shown, D, push, pull, ratio = at(control, a=logit)
     odds = np.exp(logit)
     assert shown == logit and np.allclose([D, pull], odds / (1 + odds), rtol=0.05)
-    assert np.isclose(push, 1 / (1 + odds), rtol=0.05) and np.isclose(ratio, 1 / odds, rtol=1e-3)
+    assert np.isclose(push, 1 / (1 + odds), rtol=0.05) and np.isclose(ratio, 1 / odds, rtol=1e-3, atol=1e-3)
 
 
 FORCES = {"logistic": lambda a: 1 / (1 + np.exp(a)), "minimax": lambda a: 1 / (1 + np.exp(-a)),
