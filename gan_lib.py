@@ -14,6 +14,7 @@ import functools
 import gc
 import hashlib
 import html
+import http.client
 import io
 import itertools
 import json
@@ -21,6 +22,7 @@ import math
 import os
 import queue
 import signal
+import textwrap
 import threading
 import time
 import traceback
@@ -28,6 +30,7 @@ import urllib.request
 import warnings
 import weakref
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -78,6 +81,7 @@ MNIST_ARRAYS = {  # name -> shape, and the start of the SHA-256 of its bytes; ev
     "x_test": ((10_000, 28, 28), "6d87418db22cc802"),
     "y_test": ((10_000,), "ddeff807876a9661"),
 }
+_BROKEN_FILE = OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error  # what NumPy may raise on one
 NO_ANSWER_AFTER = 8  # seconds without an answer until the next mirror is asked
 
 
@@ -133,7 +137,7 @@ def _read_mnist(path, source, named_by=""):
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in MNIST_ARRAYS if name in file}
-    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
+    except _BROKEN_FILE as error:
         raise ValueError(_not_mnist(path, f"it cannot be read ({error}); perhaps its download broke off")) from error
     for name, (shape, digest) in MNIST_ARRAYS.items():
         if name not in arrays:
@@ -171,8 +175,8 @@ def _download_mnist(destination):
                 file.flush()
                 _read_mnist(file.name, "")
             return []
-        except (OSError, ValueError) as error:
-            reasons.append(f"{url.split('/')[2]}: {getattr(error, 'reason', error)}")
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            reasons.append(f"{url.split('/')[2]}: {getattr(error, 'reason', error) or type(error).__name__}")
     return reasons
 
 
@@ -275,7 +279,8 @@ def _check_prior(prior):
 def build_generator(noise_dim=100, hidden=128, pixels=784, seed=0):
     """G: noise [n, noise_dim] -> pixels [n, pixels] in (0, 1).  Two layers: ReLU, then the sigmoid.
 
-    The initialiser is He's (2015), a normal of standard deviation sqrt(2 / inputs); the biases start at 0.
+    The initialiser is He's (2015), a normal of standard deviation sqrt(2 / inputs), which Keras cuts off at 2.3 of
+    them; the biases start at 0.
     """
     first, second = _layer_seeds(seed, network=0)
     return keras.Sequential([
@@ -308,7 +313,9 @@ def _layer_seeds(seed, network):
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Loss:
-    """What the two networks minimise, as functions of D's logits a = logit of D(x) or of D(G(z)), each [m, 1].
+    """What the two networks minimise, as functions of what D returns, a(x) and a(G(z)), each [m, 1].
+
+    For "log", "logistic" and "minimax" a is the logit of D(x), a probability; for the others it is just a number.
 
     discriminator(real_logits, fake_logits) -> scalar
     generator(fake_logits) -> scalar
@@ -418,6 +425,9 @@ class GAN:
     prior: of the noise, "uniform" on [-1, 1) or "normal".  May be set at any time; each compiles once.
     seed: every random number of training depends on this seed and the count of alternations alone
 
+    Networks, optimisers and seed stay what they are from the first training on.  The networks run as in inference:
+    Dropout would be off, and BatchNormalization would not learn.
+
     Raises ValueError or TypeError where these do not fit together.
     """
 
@@ -432,11 +442,16 @@ class GAN:
         self.generator_optimizer = generator_optimizer or keras.optimizers.Adam()
         self.discriminator_optimizer = discriminator_optimizer or keras.optimizers.Adam()
         _check_networks(self.generator, self.discriminator)
+        if self.generator_optimizer is self.discriminator_optimizer:
+            raise ValueError("generator_optimizer and discriminator_optimizer are one object, expected two: each keeps "
+                             "the memory of its own network.")
         # Slots made now: a compiled function cannot make variables when it is called a second time.
         self.generator_optimizer.build(self.generator.trainable_variables)
         self.discriminator_optimizer.build(self.discriminator.trainable_variables)
         self._compiled = tf.function(self._alternate, jit_compile=_has_xla())
-        self._drawn = tf.function(self._draw, jit_compile=_has_xla())
+        self._drawn = tf.function(lambda images, batch_size, step: (
+            *self._draw(images, batch_size, step, 0)[:2], self._noise(batch_size, step, _OF_THE_GENERATOR)),
+            jit_compile=_has_xla())
 
     @property
     def loss(self):
@@ -496,8 +511,7 @@ class GAN:
 
     def minibatches(self, images, batch_size, step):
         """What alternation `step` works on: D's real data and noise (in its last step), and G's noise."""
-        x, z, _ = self._drawn(images, batch_size, step, 0)
-        return x.numpy(), z.numpy(), self._drawn(images, batch_size, step, _OF_THE_GENERATOR)[1].numpy()
+        return [array.numpy() for array in self._drawn(images, batch_size, step)]
 
     def _alternate(self, images, batch_size, count, discriminator_steps, _loss, _prior):
         """`count` alternations (Algorithm 1), compiled anew for each _loss and _prior.
@@ -513,7 +527,7 @@ class GAN:
             for repeat in range(1, discriminator_steps):
                 self.discriminator_step(*self._draw(images, batch_size, step, repeat))
             d_loss, d_real, d_fake = self.discriminator_step(*self._draw(images, batch_size, step, 0))
-            g_loss = self.generator_step(self._draw(images, batch_size, step, _OF_THE_GENERATOR)[1])
+            g_loss = self.generator_step(self._noise(batch_size, step, _OF_THE_GENERATOR))
             sums += tf.stack([d_loss, g_loss, d_real, d_fake])
             finite = tf.logical_and(finite, tf.math.is_finite(d_loss + g_loss))
             went_well += tf.cast(finite, tf.int32)
@@ -525,9 +539,12 @@ class GAN:
     def _draw(self, images, batch_size, step, repeat):
         """Real data, noise, and where between the two a gradient penalty looks.  What is not used costs nothing."""
         x = _minibatch(images, batch_size, self.seed, step, repeat)
-        z = _noise([batch_size, *self.generator.input_shape[1:]], self.prior, self.seed, step, repeat)
         mix_shape = [batch_size] + [1] * (x.shape.rank - 1)
-        return x, z, _uniform(mix_shape, 0.0, 1.0, tf.float32, 0, self.seed, step, _OF_THE_MIX + repeat)
+        mix = _uniform(mix_shape, 0.0, 1.0, tf.float32, 0, self.seed, step, _OF_THE_MIX + repeat)
+        return x, self._noise(batch_size, step, repeat), mix
+
+    def _noise(self, batch_size, step, repeat):
+        return _noise([batch_size, *self.generator.input_shape[1:]], self.prior, self.seed, step, repeat)
 
     def save(self, path):
         """Write all of the GAN to one file, so that `GAN.load(path)` trains on exactly as if it had never stopped.
@@ -535,7 +552,8 @@ class GAN:
         The file is written under another name first, and takes its own when it is whole.
         """
         about = {
-            "format": _FORMAT, "loss": self.loss.name, "seed": self.seed,
+            "format": _FORMAT, "loss": self.loss.name, "loss_of_your_own": self.loss is not LOSSES.get(self.loss.name),
+            "seed": self.seed,
             "discriminator_steps": self.discriminator_steps, "prior": self.prior,
             **{part: keras.saving.serialize_keras_object(getattr(self, part)) for part in _PARTS},
         }
@@ -556,10 +574,12 @@ class GAN:
         path = Path(path)
         if not path.exists():
             raise FileNotFoundError(f"There is no file {path}. Expected: a file that gan.save(path) wrote.")
+        if unknown := parts.keys() - set(_PARTS):
+            raise TypeError(f"GAN.load takes no {_listed(sorted(unknown))}, expected some of {_listed(_PARTS)}.")
         about, values = _read_saved(path)
-        if loss is None and about["loss"] not in LOSSES:
-            raise ValueError(f"{path} was trained with the loss {about['loss']!r}, which is not in LOSSES "
-                             f"({_known_losses()}). Pass it: GAN.load(path, loss=...).")
+        if loss is None and about["loss_of_your_own"]:
+            raise ValueError(f"{path} was trained with a loss of your own, {about['loss']!r}, which a file cannot "
+                             "hold. Pass it: GAN.load(path, loss=...).")
         parts = {part: parts[part] if part in parts else keras.saving.deserialize_keras_object(about[part])
                  for part in _PARTS}
         gan = cls(loss=loss or about["loss"], seed=about["seed"], prior=about["prior"],
@@ -593,7 +613,7 @@ def _read_saved(path):
             values = [file[str(i)] for i in range(len(file.files) - 1)]
         if about["format"] != _FORMAT:
             raise ValueError(f"its format is {about['format']!r}, expected {_FORMAT!r}")
-    except (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except (*_BROKEN_FILE, KeyError) as error:
         raise ValueError(f"{path} is not a whole file written by gan.save(path): {error}. "
                          "Give the path of another file, or train and save again.") from error
     return about, values
@@ -653,7 +673,7 @@ def _check_images(images, shape, pixels):
         raise ValueError(f"images have the shape {list(images.shape)}, expected [n, {wanted}] with n of at least 1. "
                          f"Pictures of another shape: images.reshape(len(images), {wanted}).")
     low, high = float(tf.reduce_min(images)), float(tf.reduce_max(images))
-    if not math.isfinite(tf.reduce_sum(images)):
+    if not (math.isfinite(low) and math.isfinite(high) and tf.reduce_all(tf.math.is_finite(images))):
         raise ValueError("images hold NaN (not a number) or infinity, expected numbers. "
                          "Find them with np.isfinite(images).")
     if pixels and (low < 0 or high > 1):
@@ -704,7 +724,10 @@ def _noise(shape, prior, seed, step, repeat):
 
 
 def _gradient_penalty(discriminator, x):
-    """mean (|gradient of the logit at x| - 1)^2; a network of many networks side by side has many logits for each x."""
+    """mean (|gradient of the logit at x| - 1)^2, where each logit depends on its own x alone.
+
+    A network of many networks side by side has many logits for each x.
+    """
     with tf.GradientTape() as tape:
         tape.watch(x)
         logits = discriminator(x)
@@ -719,8 +742,8 @@ class Report(NamedTuple):
     step: int  # alternations trained so far, all in all
     d_loss: float
     g_loss: float
-    d_real: float  # mean D(x), 0 to 1
-    d_fake: float  # mean D(G(z)), 0 to 1
+    d_real: float  # mean sigmoid of a(x), 0 to 1: mean D(x), where a is a logit
+    d_fake: float  # mean sigmoid of a(G(z)), 0 to 1: mean D(G(z)), where a is a logit
     per_second: float  # alternations per second, compiling not counted
 
 
@@ -734,7 +757,7 @@ def train(gan, images, steps, *, batch_size=128, report_every=100):
     the cell (KeyboardInterrupt) leaves the GAN as it was after its last whole slice, and training can go on.
 
     images: float [n, pixels], in [0, 1] if the generator ends in a sigmoid (as that of `build_generator` does);
-        a tf.Tensor is taken as it is, an array is copied into one
+        a float32 tf.Tensor is taken as it is, an array is copied into one
     steps: alternations to train, at least 1; each is `gan.discriminator_steps` steps of D, then one of G, each on a
         fresh minibatch drawn with replacement and on fresh noise (Goodfellow et al. 2014, Algorithm 1)
     report_every: alternations in one slice, which runs as one compiled call
@@ -800,7 +823,8 @@ def _why_not_finite(gan, alternations_later):
         why = ("It takes the logarithm of a probability, and float32 rounds a probability close to 0 or 1 to exactly "
                "0 or 1: log 0 is -inf. Train with the loss 'logistic', the same function from logits.")
     else:
-        why = "The weights grew without bound. Lower the learning rates, or go on with another loss."
+        why = ("The weights may have grown without bound: lower the learning rates. Or the loss is infinite somewhere: "
+               "go on with another one.")
     return (f"The loss {gan.loss.name!r} stopped being finite at alternation "
             f"{gan.step + alternations_later}. {why} "
             f"The weights are those of the last report, at alternation {gan.step}.")
@@ -847,7 +871,7 @@ def show_digits(images, columns=10, title=None, headings=()):
 
 
 class LivePicture:
-    """A picture under the cell that follows a training run: digits, the two losses, D(x) and D(G(z)).
+    """A picture under the cell that follows a training run: digits, the two losses, mean D(x) and mean D(G(z)).
 
         live = LivePicture(gan, steps=1000)
         for report in train(gan, images, steps=1000):
@@ -876,11 +900,14 @@ class LivePicture:
         step = [r.step for r in self.reports]
         losses.plot(step, [r.d_loss for r in self.reports], **DISCRIMINATOR, label="discriminator's loss")
         losses.plot(step, [r.g_loss for r in self.reports], **GENERATED, label="generator's loss")
-        for level, name in (2 * math.log(2), "D: 2 log 2"), (math.log(2), "G: log 2"):
-            losses.axhline(level, color="gray", linewidth=0.8)
-            losses.annotate(name, (1, level), xycoords=("axes fraction", "data"), xytext=(3, 0),
-                            textcoords="offset points", va="center", fontsize=9, color="black")
-        losses.set(ylim=(0, max([6, *(1.05 * r.g_loss for r in self.reports)])), ylabel="loss")
+        if self.gan.loss.name in ("log", "logistic"):  # where the two losses would be at the end of the game
+            for style, level, name, side in ((DISCRIMINATOR, 2 * math.log(2), "D: 2 log 2", "bottom"),
+                                             (GENERATED, math.log(2), "G: log 2", "top")):
+                losses.axhline(level, color=style["color"], linewidth=0.8, alpha=0.6)
+                losses.annotate(name, (1, level), xycoords=("axes fraction", "data"), xytext=(3, 0),
+                                textcoords="offset points", va=side, fontsize=9)
+        seen = [loss for r in self.reports for loss in (r.d_loss, r.g_loss)]
+        losses.set(ylim=(1.05 * min([0, *seen]), 1.05 * max([6, *seen])), ylabel="loss")
         scores.plot(step, [r.d_real for r in self.reports], **REAL, label="mean D(x)")
         scores.plot(step, [r.d_fake for r in self.reports], **GENERATED, label="mean D(G(z))")
         scores.set(ylim=(0, 1), ylabel="probability", xlim=(0, self.last), xlabel="alternation")
@@ -892,6 +919,8 @@ class LivePicture:
 def film(frames, titles, columns=10):
     """A film to play back without a kernel: each frame is pictures [n, 784] under its title."""
     _check_count("the number of frames", len(frames))
+    if len(titles) != len(frames):
+        raise ValueError(f"There are {len(titles)} titles for {len(frames)} frames, expected one for each.")
     rows = math.ceil(len(frames[0]) / columns)
     figure = _figure(0.5 * columns, 0.5 * rows + 0.4)
     axes = figure.add_subplot()
@@ -945,7 +974,7 @@ def explore(draw, size=(8.6, 3.6), **controls):
     size: of the figure, in inches
     controls: name -> widget, or what ipywidgets.interact takes for one: (low, high), (low, high, step), bool, list
 
-    A viewer without widgets shows the picture of the initial values instead.
+    A viewer without widgets shows the picture and the sentence of the initial values instead.
     """
     return _Explorer(draw, size, controls)
 
@@ -984,6 +1013,7 @@ class _Picture(widgets.VBox):
 
     def _show(self, draw, as_before=False):
         """Draw; `as_before` puts the axes where they were, which saves the time to lay them out."""
+        self._draw_now = draw
         figure = _figure(*self._size)
         said = draw(figure)
         if as_before and len(figure.axes) == len(self._places):
@@ -1003,11 +1033,15 @@ class _Picture(widgets.VBox):
             raise
 
     def _repr_mimebundle_(self, **kwargs):
+        width, height = self._size
+        figure = _figure(width, height + 0.6)  # for viewers without widgets: the sentence is in the picture
+        said = self._draw_now(figure)
+        figure.supxlabel(textwrap.fill(said, 120), x=0.01, ha="left", fontsize=10)
         return {
             "application/vnd.jupyter.widget-view+json": {
                 "version_major": 2, "version_minor": 0, "model_id": self.model_id},
-            "image/png": base64.b64encode(self.picture.value).decode(),
-            "text/plain": html.unescape(self.sentence.value),
+            "image/png": base64.b64encode(_png(figure)).decode(),
+            "text/plain": said,
         }
 
 
@@ -1021,7 +1055,7 @@ class _Explorer(_Picture):
 
     def _redraw(self, change=None):
         with self._lock, self._errors_shown():
-            self._show(lambda figure: self._draw(figure, **self.values))
+            self._show(lambda figure: self._draw(figure, **self.values), as_before=change is not None)
 
 
 class _Watcher(_Picture):
@@ -1102,7 +1136,10 @@ def _pause_all_on_interrupt():
 def _control(name, control):
     """The widget for one value, with a label that is never cut off."""
     if not isinstance(control, widgets.Widget):
-        control = widgets.interactive.widget_from_abbrev(control)
+        given, control = control, widgets.interactive.widget_from_abbrev(control)
+        if control is None:
+            raise ValueError(f"{name} is {given!r}, expected a widget, (low, high), (low, high, step), a bool or a "
+                             "list.")
     control.description = control.description or name.replace("_", " ")
     control.style.description_width = "initial"
     if not isinstance(control, widgets.Checkbox):

@@ -103,7 +103,12 @@ def test_and_last_the_embedded_digits_with_one_line_that_says_so(capsys):
     assert said.count("\n") == 1 and "MNIST could not be downloaded" in said and "scikit-learn" in said
 
 
+def answers_nonsense(handler):
+    handler.wfile.write(b"this is no answer\r\n\r\n")
+
+
 BROKEN_ANSWERS = {
+    "of no known protocol": (answers_nonsense, "no answer"),
     "refused": (refuses, "Forbidden"),
     "cut off": (sends(b"x" * 1000, length=5000), "broke off|1000|IncompleteRead"),
     "of something else": (sends(b"<html>Please log in</html>"), "cannot be read"),

@@ -75,6 +75,8 @@ def test_a_film_holds_every_frame_and_needs_no_network_for_its_buttons(digits):
     player = film([digits[:4], digits[4:8], digits[8:12]], ["one", "two", "three"], columns=2).data
     assert player.count("data:image/png;base64") == 3
     assert 'class="fa' not in player and "▶" in player
+    with pytest.raises(ValueError, match="There are 1 titles for 2 frames"):
+        film([digits[:4], digits[4:8]], ["one"])
 
 
 def draw_parabola(figure, x, power=2):
@@ -114,14 +116,22 @@ def test_an_error_is_shown_and_raised_and_the_control_recovers(control):
 def test_viewers_without_widgets_get_the_picture_and_the_sentence(control):
     bundle = control._repr_mimebundle_()
     assert bundle["application/vnd.jupyter.widget-view+json"]["model_id"] == control.model_id
-    assert base64.b64decode(bundle["image/png"]) == control.picture.value
     assert bundle["text/plain"] == "x = 3 & its power is 9"
+    still, live = (imread(io.BytesIO(png)) for png in (base64.b64decode(bundle["image/png"]), control.picture.value))
+    assert still.shape[0] > live.shape[0] and still.shape[1] == live.shape[1]
+    last_line = still[-20:, :, :3]  # the sentence, in black on white
+    assert (last_line == 0).all(axis=2).any() and not (live[-5:, :, :3] == 0).all(axis=2).any()
 
 
 def test_controls_are_labelled_and_keep_the_labels_they_came_with():
     control = explore(lambda figure, some_number, other: "", some_number=(0, 1),
                       other=widgets.FloatSlider(description="other (0 to 1)"))
     assert [c.description for c in control.controls.values()] == ["some number", "other (0 to 1)"]
+
+
+def test_what_is_no_control_is_named():
+    with pytest.raises(ValueError, match="x is <object .*expected a widget, .low, high.*a bool or a list"):
+        explore(draw_parabola, x=object())
 
 
 def test_drawing_leaves_no_figure_open_in_pyplot(control):

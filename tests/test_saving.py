@@ -41,15 +41,24 @@ def test_all_of_it_comes_back(saved):
 def test_a_loss_of_ones_own_has_to_be_passed(saved, tmp_path):
     mine = Loss("mine", LOSSES["logistic"].discriminator, LOSSES["logistic"].generator)
     tiny_gan(loss=mine).save(tmp_path / "mine.npz")
-    with pytest.raises(ValueError, match="trained with the loss 'mine'.*Pass it"):
+    with pytest.raises(ValueError, match="trained with a loss of your own, 'mine'.*Pass it"):
         GAN.load(tmp_path / "mine.npz")
     assert GAN.load(tmp_path / "mine.npz", loss=mine).loss is mine
+
+
+def test_a_loss_of_ones_own_is_not_taken_for_the_librarys_of_that_name(tmp_path):
+    mine = Loss("hinge", LOSSES["logistic"].discriminator, LOSSES["logistic"].generator)
+    tiny_gan(loss=mine).save(tmp_path / "mine.npz")
+    with pytest.raises(ValueError, match="trained with a loss of your own, 'hinge'"):
+        GAN.load(tmp_path / "mine.npz")
 
 
 def test_another_architecture_is_named(saved):
     other = gan_lib.build_generator(noise_dim=5, hidden=9, pixels=16)
     with pytest.raises(ValueError, match=r"another architecture: an array \[5, 8\] .* an array \[5, 9\] is expected"):
         GAN.load(saved[0], generator=other)
+    with pytest.raises(TypeError, match="takes no 'G', expected some of 'generator', 'discriminator'"):
+        GAN.load(saved[0], G=other)
     same_shape = gan_lib.build_generator(noise_dim=5, hidden=8, pixels=16)
     assert same(state(GAN.load(saved[0], generator=same_shape)), saved[2])
 

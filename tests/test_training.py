@@ -230,6 +230,12 @@ def test_networks_that_do_not_fit_are_named():
         GAN(build_generator(pixels=784), keras.Sequential([keras.Input((784,)), keras.layers.Dense(2)]))
 
 
+def test_one_optimiser_for_both_networks_is_refused():
+    adam = keras.optimizers.Adam()
+    with pytest.raises(ValueError, match="are one object, expected two"):
+        tiny_gan(generator_optimizer=adam, discriminator_optimizer=adam)
+
+
 def test_training_that_nobody_iterates_over_is_not_passed_over_in_silence(images):
     with pytest.warns(RuntimeWarning, match="nothing was trained"):
         train(tiny_gan(), images, 5)
