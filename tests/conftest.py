@@ -14,6 +14,11 @@ MNIST = os.environ.get("GAN_LIB_MNIST")
 ROOT = Path(__file__).parents[1]
 
 
+def pytest_collection_modifyitems(items):
+    """The tests in a browser come last: they take minutes."""
+    items.sort(key=lambda item: item.path.name == "test_browser.py")
+
+
 @pytest.fixture(autouse=True)
 def no_network_and_an_empty_cache(monkeypatch, tmp_path):
     monkeypatch.setattr(gan_lib, "MNIST_MIRRORS", ("http://127.0.0.1:9/mnist.npz",))
