@@ -81,7 +81,8 @@ MNIST_ARRAYS = {  # name -> shape, and the start of the SHA-256 of its bytes; ev
     "x_test": ((10_000, 28, 28), "6d87418db22cc802"),
     "y_test": ((10_000,), "ddeff807876a9661"),
 }
-_BROKEN_FILE = OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error  # what NumPy may raise on one
+_BROKEN_FILE = (  # what reading one with NumPy may raise
+    OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error)
 NO_ANSWER_AFTER = 8  # seconds without an answer until the next mirror is asked
 
 

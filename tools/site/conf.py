@@ -11,8 +11,13 @@ nb_execution_mode = "off"
 nb_render_markdown_format = "myst"
 # A page has no kernel: it shows the picture that stands in for a control.
 nb_mime_priority_overrides = [("html", "application/vnd.jupyter.widget-view+json", None)]
-suppress_warnings = ["toc.not_included", "myst.header", "myst.xref_missing", "mystnb.unknown_mime_type"]
+suppress_warnings = ["myst.header", "myst.xref_missing", "mystnb.unknown_mime_type"]
 html_theme = "furo"
 html_title = project
 html_extra_path = ["../../LICENSE"]
 html_copy_source = False
+
+
+def setup(app):
+    """No page stands in a table of contents: the README's own table leads to the notebooks."""
+    app.connect("doctree-read", lambda app, _: app.env.metadata[app.env.docname].update(orphan=True))
