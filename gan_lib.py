@@ -450,7 +450,7 @@ class GAN:
         self.generator_optimizer.build(self.generator.trainable_variables)
         self.discriminator_optimizer.build(self.discriminator.trainable_variables)
         self._compiled = tf.function(self._alternate, jit_compile=_has_xla())
-        self._drawn = tf.function(lambda images, batch_size, step: (
+        self._drawn = tf.function(lambda images, batch_size, step, _prior: (
             *self._draw(images, batch_size, step, 0)[:2], self._noise(batch_size, step, _OF_THE_GENERATOR)),
             jit_compile=_has_xla())
 
@@ -512,7 +512,7 @@ class GAN:
 
     def minibatches(self, images, batch_size, step):
         """What alternation `step` works on: D's real data and noise (in its last step), and G's noise."""
-        return [array.numpy() for array in self._drawn(images, batch_size, step)]
+        return [array.numpy() for array in self._drawn(images, batch_size, step, self.prior)]
 
     def _alternate(self, images, batch_size, count, discriminator_steps, _loss, _prior):
         """`count` alternations (Algorithm 1), compiled anew for each _loss and _prior.

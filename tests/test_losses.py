@@ -208,5 +208,7 @@ def test_normal_noise_is_normal_and_the_prior_is_saved(tmp_path):
     assert not np.array_equal(z, z_of_g)
     for noise in z, z_of_g:
         assert abs(noise.mean()) < 0.03 and abs(noise.std() - 1) < 0.03
+    gan.prior = "uniform"
+    assert all(np.abs(noise).max() <= 1 for noise in gan.minibatches(tf.zeros([10, 16]), 4000, step=3)[1:])
     with pytest.raises(ValueError, match="prior is 'gaussian', expected one of 'uniform', 'normal'"):
         gan.prior = "gaussian"
