@@ -674,7 +674,7 @@ def _check_images(images, shape, pixels):
         raise ValueError(f"images have the shape {list(images.shape)}, expected [n, {wanted}] with n of at least 1. "
                          f"Pictures of another shape: images.reshape(len(images), {wanted}).")
     low, high = float(tf.reduce_min(images)), float(tf.reduce_max(images))
-    if not (math.isfinite(low) and math.isfinite(high) and tf.reduce_all(tf.math.is_finite(images))):
+    if not tf.reduce_all(tf.math.is_finite(images)):
         raise ValueError("images hold NaN (not a number) or infinity, expected numbers. "
                          "Find them with np.isfinite(images).")
     if pixels and (low < 0 or high > 1):
@@ -805,11 +805,11 @@ class _Training:
         last, compiled = gan.step + steps, None
         while gan.step < last:
             _check_count("gan.discriminator_steps", gan.discriminator_steps, at_most=_MOST_STEPS)
-            one_step = gan.discriminator_steps == 1
-            form = 1 if one_step else tf.constant(gan.discriminator_steps), gan.loss, gan.prior
-            if compiled != (one_step, gan.loss, gan.prior):
+            kind = gan.discriminator_steps == 1, gan.loss, gan.prior
+            form = 1 if kind[0] else tf.constant(gan.discriminator_steps), gan.loss, gan.prior
+            if kind != compiled:
                 gan._compiled(images, batch_size, tf.constant(0), *form)  # compiles, and trains nothing
-                compiled = one_step, gan.loss, gan.prior
+                compiled = kind
             before, count = [v.numpy() for v in gan.variables], min(report_every, last - gan.step)
             start = time.perf_counter()
             sums, finite, went_well = gan._compiled(images, batch_size, tf.constant(count), *form)
