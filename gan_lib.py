@@ -512,7 +512,7 @@ class GAN:
 
     def minibatches(self, images, batch_size, step):
         """What alternation `step` works on: D's real data and noise (in its last step), and G's noise."""
-        return [array.numpy() for array in self._drawn(images, batch_size, step, self.prior)]
+        return [array.numpy() for array in self._drawn(images, batch_size, tf.constant(step), self.prior)]
 
     def _alternate(self, images, batch_size, count, discriminator_steps, _loss, _prior):
         """`count` alternations (Algorithm 1), compiled anew for each _loss and _prior.
@@ -522,11 +522,14 @@ class GAN:
         """
         sums, finite, went_well = tf.zeros([4]), True, 0
         step = tf.cast(self.generator_optimizer.iterations, tf.int32)
-        for _ in tf.range(count):
+        last = step + count
+        while step < last:  # over tf.range, XLA would compile anew for each count
             # Where discriminator_steps is the number 1 and no tensor there is no loop, so that XLA can overlap the
             # step of D with the step of G.
-            for repeat in range(1, discriminator_steps):
+            repeat = 1
+            while repeat < discriminator_steps:
                 self.discriminator_step(*self._draw(images, batch_size, step, repeat))
+                repeat += 1
             d_loss, d_real, d_fake = self.discriminator_step(*self._draw(images, batch_size, step, 0))
             g_loss = self.generator_step(self._noise(batch_size, step, _OF_THE_GENERATOR))
             sums += tf.stack([d_loss, g_loss, d_real, d_fake])

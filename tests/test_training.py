@@ -101,6 +101,23 @@ def test_rates_and_steps_change_between_calls_without_compiling_again(images):
     assert int(gan.discriminator_optimizer.iterations) == 4 * (1 + 2 + 5 + 1) and gan.step == 16
 
 
+def compilations_by_xla(program, folder, monkeypatch):
+    """How many times XLA compiled the loop of training in a fresh Python that ran this program."""
+    monkeypatch.setenv("XLA_FLAGS", f"--xla_dump_to={folder} --xla_dump_hlo_as_text")
+    in_another_process(program)
+    return len(list(folder.glob("*alternate*before_optimizations.txt")))
+
+
+@pytest.mark.skipif(not gan_lib._has_xla(), reason="this TensorFlow cannot compile with XLA")
+def test_xla_compiles_once_for_slices_of_every_length_and_once_for_several_steps(tmp_path, monkeypatch):
+    program = ("gan, images = tiny_gan(), two_kinds()\n"
+               "trained(gan, images, 10, report_every=4)\n"
+               "trained(gan, images, 3)\n")
+    assert compilations_by_xla(program, tmp_path / "one", monkeypatch) == 1
+    program += "for gan.discriminator_steps in (2, 3, 1): trained(gan, images, 5, report_every=3)\n"
+    assert compilations_by_xla(program, tmp_path / "several", monkeypatch) == 2
+
+
 def test_one_step_of_the_discriminator_is_the_same_in_either_compiled_form(images):
     straight, looped = tiny_gan(), tiny_gan()
     straight._compiled(tf.constant(images), 16, tf.constant(20), 1, straight.loss, straight.prior)
