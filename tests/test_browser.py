@@ -110,6 +110,7 @@ def run_all(page):
     A cell that waits or runs is marked with a star, and one that ran with a number.  The kernel's status would not do:
     it is busy and idle several times while a kernel starts.
     """
+    menu(page, "View", "Expand All Code")  # a hidden cell has no prompt
     menu(page, "Edit", "Clear Outputs of All Cells")  # and their numbers
     prompts = page.locator(".jp-CodeCell .jp-InputPrompt")
     starred, numbered = prompts.filter(has_text="*"), prompts.filter(has_text=re.compile(r"\d"))
