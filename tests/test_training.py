@@ -1,6 +1,7 @@
 """Training: who moves, what repeats, what stops it, and what it says to wrong use."""
 
 import _thread
+import signal
 import threading
 import warnings
 
@@ -158,8 +159,16 @@ def test_leaving_the_loop_and_coming_back_changes_nothing(images):
     assert same(state(whole), state(cut))
 
 
+@pytest.fixture
+def interruptible():
+    """Interrupts are heard, even where a script started the tests in the background, which makes them deaf."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("after", [0.05, 0.31, 0.5])
-def test_interrupt_at_any_time_leaves_whole_alternations(images, after):
+def test_interrupt_at_any_time_leaves_whole_alternations(interruptible, images, after):
     gan, whole = tiny_gan(), tiny_gan()
     trained(gan, images, 1)
     threading.Timer(after, _thread.interrupt_main).start()
