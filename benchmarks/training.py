@@ -16,18 +16,18 @@ import numpy as np
 import tensorflow as tf
 
 BATCH, NOISE, HIDDEN, PIXELS, IMAGES = 128, 100, 128, 784, 60_000
-ROUNDS = 5
+ROUNDS = 9
 SECONDS_A_ROUND = 3.0
 RNG = np.random.default_rng(0)
 
 
 def session_with_feed_dict(images):
-    """The article's way: a TensorFlow 1 graph, run by a session, minibatch and noise fed from NumPy."""
+    """The article's way: a TensorFlow 1 graph and its variables, run by a session, all data fed from NumPy."""
     v1 = tf.compat.v1
 
     def layer(inputs, outputs):
         weights = v1.random_normal([inputs, outputs], stddev=(2 / inputs) ** 0.5)
-        return v1.Variable(weights), v1.Variable(tf.zeros([outputs]))
+        return v1.Variable(weights, use_resource=False), v1.Variable(tf.zeros([outputs]), use_resource=False)
 
     with tf.Graph().as_default():
         x, z = v1.placeholder(tf.float32, [None, PIXELS]), v1.placeholder(tf.float32, [None, NOISE])
@@ -126,11 +126,14 @@ PRODUCTS = (
 
 
 def batches(images):
-    """Minibatches for ever, every picture once before any comes again."""
+    """Minibatches for ever, as the article's `mnist.train.next_batch` makes them.
+
+    At each epoch it shuffles a copy of all pictures, and then hands out slices of it.  (It shuffles the labels, too.)
+    """
     while True:
-        order = RNG.permutation(len(images))
+        shuffled = images[RNG.permutation(len(images))]
         for start in range(0, len(images) - BATCH, BATCH):
-            yield images[order[start:start + BATCH]]
+            yield shuffled[start:start + BATCH]
 
 
 def noise():
