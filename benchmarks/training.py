@@ -128,7 +128,7 @@ PRODUCTS = (
 def batches(images):
     """Minibatches for ever, as the article's `mnist.train.next_batch` makes them.
 
-    At each epoch it shuffles a copy of all pictures, and then hands out slices of it.  (It shuffles the labels, too.)
+    At each epoch a copy of all pictures is shuffled, and then handed out in slices.  (The original copies labels, too.)
     """
     while True:
         shuffled = images[RNG.permutation(len(images))]
