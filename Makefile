@@ -3,16 +3,21 @@ PYTHON ?= python3
 BIN = .venv/bin
 NOTEBOOKS = $(wildcard notebooks/[0-9]*.ipynb)
 
+# Which of them `make test-colab` runs: all, or for instance COLAB="01 04".
+COLAB = *
+
 .PHONY: lab test notebooks bench colab test-colab site matrix constraints clean
 
 lab: .venv/ready
 	$(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks \
 		$(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_OPTIONS)
 
+# Three runs of pytest, each of which says at its end how long it took.
 test: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/codespell
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests --ignore=tests/test_browser.py
+	$(BIN)/python -m pytest tests/test_browser.py
 	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 $(NOTEBOOKS)
 
 # Take over what was edited in notebooks/text, execute every notebook, and write both halves of each pair.
@@ -33,9 +38,9 @@ bench: .venv/ready
 colab: .venv/ready
 	$(BIN)/python tools/colab.py
 
-# Each of them in an empty folder, with Colab's versions and nothing of the project installed.
+# Each of them alone in an empty folder, with Colab's versions and nothing of the project installed.
 test-colab: colab .venv-colab/ready
-	for notebook in dist/colab/*.ipynb; do \
+	for notebook in $(COLAB:%=dist/colab/%_*.ipynb); do \
 		folder=$$(mktemp -d) && cp $$notebook $$folder && ( cd $$folder && \
 		$(CURDIR)/.venv-colab/bin/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 . ) || exit 1; \
 		rm -r $$folder; \

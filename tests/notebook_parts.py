@@ -1,6 +1,7 @@
 """Parts of a notebook by themselves: its controls and functions, without running what lies between."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import jupytext
@@ -14,6 +15,13 @@ def statements(text):
     return [statement for source in cells for statement in ast.parse(source).body]
 
 
+def is_control(statement, kinds=("explore", "watch")):
+    """Whether this statement puts a control on the page."""
+    call = getattr(statement, "value", None)
+    return isinstance(statement, ast.Expr) and isinstance(call, ast.Call) and getattr(call.func, "id", "") in kinds
+
+
+@cache
 def bound_by(statement):
     """The notebook's names to which this statement gives a value."""
     if isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
@@ -23,10 +31,13 @@ def bound_by(statement):
     return stored(statement) - its_own(statement)
 
 
+@cache
 def used_by(statement):
     """The notebook's names that this statement reads."""
     own = its_own(statement) | (stored(statement) if isinstance(statement, ast.FunctionDef) else set())
-    return {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)} - own
+    read = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    added_to = {name for node in ast.walk(statement) if isinstance(node, ast.AugAssign) for name in stored(node.target)}
+    return (read | added_to) - own
 
 
 def stored(tree):
@@ -52,6 +63,24 @@ def needed_by(statement, earlier):
     return [earlier[i] for i in sorted(needed)]
 
 
+def reduced(text):
+    """The notebook with no more than its controls, the cells that it takes to run them, and the cell to type into.
+
+    A cell is kept whole, so what its other statements need is kept, too: hence from the last cell to the first.
+    """
+    notebook = jupytext.read(text)
+    cells = [(cell, ast.parse(cell.source).body) for cell in notebook.cells if cell.cell_type == "code"]
+    everything, kept = [statement for _, body in cells for statement in body], []
+    needed = {statement for statement in everything if is_control(statement)}
+    for cell, body in reversed(cells):
+        if needed.intersection(body) or cell.source.startswith("# Your code"):
+            kept.insert(0, cell)
+            for statement in body:
+                needed.update(needed_by(statement, everything[:everything.index(statement)]))
+    notebook.cells = kept
+    return notebook
+
+
 def run(program, names):
     exec(compile(ast.Module(body=program, type_ignores=[]), "<notebook>", "exec"), names)
 
@@ -69,10 +98,9 @@ def controls(number, kind="explore"):
     """Every control of notebook `number`: the name of its draw function -> the control, and the names it uses."""
     everything, found = statements(TEXTS[number - 1]), {}
     for i, statement in enumerate(everything):
-        call = getattr(statement, "value", None)
-        if isinstance(statement, ast.Expr) and isinstance(call, ast.Call) and getattr(call.func, "id", "") == kind:
+        if is_control(statement, [kind]):
             names = {}
             run(needed_by(statement, everything[:i]), names)
-            control = eval(compile(ast.Expression(call), "<notebook>", "eval"), names)
-            found[call.args[0 if kind == "explore" else 2].id] = control, names
+            control = eval(compile(ast.Expression(statement.value), "<notebook>", "eval"), names)
+            found[statement.value.args[0 if kind == "explore" else 2].id] = control, names
     return found

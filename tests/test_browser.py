@@ -1,5 +1,6 @@
-"""JupyterLab in a real browser: every notebook opens, runs, and its controls answer to the keyboard and the mouse.
+"""JupyterLab in a real browser: every notebook opens, one runs whole, and all controls answer to keyboard and mouse.
 
+In all other notebooks the controls are tried on a copy that is reduced to what they need; nbval executes all the rest.
 Where Chromium or Playwright is not installed these tests are skipped and say so; GAN_LIB_BROWSER=required makes that
 a failure.
 """
@@ -16,9 +17,12 @@ import time
 import nbformat
 import pytest
 from conftest import MNIST, ROOT
+from notebook_parts import TEXTS, is_control, reduced, statements
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+WHOLE = "03_build_the_two_networks"  # the one that is run as it is: a short one, with controls and with MNIST
+CONTROL = ".widget-vbox:has(> .widget-image)"
+WITH_CONTROLS = [text for text in TEXTS if any(map(is_control, statements(text)))]
 
 
 def browser_is_missing(why):
@@ -45,13 +49,16 @@ def browser():
 
 @pytest.fixture(scope="module")
 def lab_folder(tmp_path_factory):
-    """A copy of the project in which texts are older and newer than notebooks."""
+    """A copy of the project in which texts are older and newer than notebooks, with the reduced notebooks beside it."""
     folder = tmp_path_factory.mktemp("clone")
     shutil.copytree(ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns(".*"))
     shutil.copy(ROOT / "pyproject.toml", folder)
     for i, path in enumerate(sorted((folder / "notebooks").rglob("0*.*"))):
         date = time.time() - 1e6 - (i * 7919 % 13) * 1e4
         os.utime(path, (date, date))
+    (folder / "reduced").mkdir()
+    for text in WITH_CONTROLS:  # not into notebooks/, where jupytext would make pairs of them
+        nbformat.write(reduced(text), folder / "reduced" / f"{text.stem}.ipynb")
     settings = folder / "settings" / "@jupyterlab" / "notebook-extension" / "tracker.jupyterlab-settings"
     settings.parent.mkdir(parents=True)
     settings.write_text('{"windowingMode": "none"}', encoding="utf-8")  # keep what is scrolled away on the page
@@ -84,19 +91,43 @@ def lab(browser, lab_folder):
     process.wait()
 
 
-@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem, scope="module")
+@contextlib.contextmanager
+def opened(browser, lab, path):
+    """The page with this notebook, once its kernel waits, without a dialog."""
+    with contextlib.closing(browser.new_page(viewport={"width": 1300, "height": 1000})) as page:
+        page.goto(f"{lab}/doc/tree/{path}?reset")
+        page.wait_for_selector(".jp-Notebook", timeout=60_000)
+        page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]', timeout=60_000)
+        page.wait_for_timeout(1500)  # a dialog, if there is one, takes a moment
+        assert page.locator(".jp-Dialog").count() == 0
+        yield page
+
+
+@contextlib.contextmanager
+def opened_and_run(browser, lab, path):
+    """The page with this notebook, run from the menu, top to bottom."""
+    with opened(browser, lab, path) as page:
+        run_all(page)
+        yield page
+
+
+@pytest.fixture(scope="module")
+def whole(browser, lab):
+    with opened_and_run(browser, lab, f"notebooks/{WHOLE}.ipynb") as page:
+        yield page
+
+
+@pytest.fixture(params=WITH_CONTROLS, ids=lambda text: text.stem, scope="module")
 def page(request, browser, lab):
-    """A notebook that was opened, and run from the menu, top to bottom."""
-    page = browser.new_page(viewport={"width": 1300, "height": 1000})
-    page.goto(f"{lab}/doc/tree/notebooks/{request.param.name}?reset")
-    page.wait_for_selector(".jp-Notebook", timeout=60_000)
-    page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]', timeout=60_000)
-    page.wait_for_timeout(1500)  # a dialog, if there is one, takes a moment
-    assert page.locator(".jp-Dialog").count() == 0
-    run_all(page)
-    page.name = request.param.stem
-    yield page
-    page.close()
+    """A notebook with all its controls: the whole one as it is, any other reduced."""
+    if request.param.stem == WHOLE:
+        opening = contextlib.nullcontext(request.getfixturevalue("whole"))
+    else:
+        opening = opened_and_run(browser, lab, f"reduced/{request.param.stem}.ipynb")
+    with opening as page:
+        expected = sum(map(is_control, statements(request.param)))
+        wait_until(lambda: page.locator(CONTROL).count() == expected)
+        yield page
 
 
 def menu(page, name, entry):
@@ -138,7 +169,7 @@ def wait_until(condition, seconds=10):
 
 def controls(page, live):
     """The boxes of all `watch` (live) or of all `explore` (not live)."""
-    boxes = page.locator(".widget-vbox:has(> .widget-image)")
+    boxes = page.locator(CONTROL)
     every = [boxes.nth(i) for i in range(boxes.count())]
     return [box for box in every if bool(box.get_by_role("button", name="Start").count()) == live]
 
@@ -159,8 +190,8 @@ def code_cells(path):
 
 
 def check_saved(page, lab_folder):
-    """Save the notebook, and make sure that what is saved was run whole, in order, without an error."""
-    path = lab_folder / "notebooks" / f"{page.name}.ipynb"
+    """Save the whole notebook, and make sure that what is saved was run whole, in order, without an error."""
+    path = lab_folder / "notebooks" / f"{WHOLE}.ipynb"
     before = path.stat().st_mtime_ns
     menu(page, "File", "Save Notebook")
     wait_until(lambda: path.stat().st_mtime_ns != before)
@@ -171,8 +202,21 @@ def check_saved(page, lab_folder):
             assert output.output_type != "error" and output.get("name") != "stderr", output
 
 
-def test_runs_from_top_to_bottom_without_an_error(page, lab_folder):
-    check_saved(page, lab_folder)
+@pytest.mark.parametrize("name", [text.stem for text in TEXTS if text.stem != WHOLE])
+def test_the_others_open_without_a_dialog(browser, lab, name):
+    with opened(browser, lab, f"notebooks/{name}.ipynb"):
+        pass
+
+
+def test_runs_from_top_to_bottom_without_an_error(whole, lab_folder):
+    check_saved(whole, lab_folder)
+
+
+def test_restarted_it_runs_once_more(whole, lab_folder):
+    menu(whole, "Kernel", "Restart Kernel")
+    whole.locator(".jp-Dialog .jp-mod-accept").click()
+    run_all(whole)
+    check_saved(whole, lab_folder)
 
 
 def test_every_slider_changes_picture_and_sentence_by_keyboard(page):
@@ -235,10 +279,3 @@ def test_another_cell_runs_while_the_live_control_does(page):
         wait_until(lambda: sentence(box) != still, seconds=20)  # noqa: B023
         box.get_by_role("button", name="Reset").click()
         wait_until(lambda: sentence(box) == first, seconds=20)  # noqa: B023
-
-
-def test_restarted_it_runs_once_more(page, lab_folder):
-    menu(page, "Kernel", "Restart Kernel")
-    page.locator(".jp-Dialog .jp-mod-accept").click()
-    run_all(page)
-    check_saved(page, lab_folder)
