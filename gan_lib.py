@@ -3,7 +3,7 @@
     data -> networks -> losses -> training -> pictures -> controls
 
 Symbols and terms are those of Goodfellow et al. (2014), "Generative Adversarial Nets": real data x, noise z,
-generator G, discriminator D.  Names of layers and optimisers are Keras's.
+generator G, discriminator D.  Names of layers, optimisers and callbacks are Keras's.
 """
 
 import asyncio
@@ -14,26 +14,25 @@ import functools
 import gc
 import hashlib
 import html
-import http.client
 import io
-import itertools
-import json
 import math
+import numbers
 import os
-import queue
+import shutil
 import signal
+import socket
+import sys
+import tempfile
 import textwrap
 import threading
 import time
 import traceback
-import urllib.request
 import warnings
 import weakref
 import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 
 @contextlib.contextmanager
@@ -50,15 +49,18 @@ def _silent_stderr():
 
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# Training is 6 % faster where the processor has AVX-512, whose full width XLA does not use by itself.
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_prefer_vector_width=512")
-with _silent_stderr():
+with contextlib.nullcontext() if "tensorflow" in sys.modules else _silent_stderr():
     import keras
     import tensorflow as tf
+
+if keras.backend.backend() != "tensorflow":
+    raise ImportError(f"Keras runs on {keras.backend.backend()!r} here, gan_lib needs it on TensorFlow. Restart "
+                      "Python, and set the environment variable KERAS_BACKEND to tensorflow before Keras is imported.")
 
 tf.get_logger().setLevel("ERROR")  # several GANs in one notebook would set off its warning of retracing
 
 import ipywidgets as widgets  # noqa: E402
+import matplotlib  # noqa: E402
 import numpy as np  # noqa: E402
 from IPython.display import HTML, Image, display  # noqa: E402
 from matplotlib.animation import FuncAnimation  # noqa: E402
@@ -81,8 +83,6 @@ MNIST_ARRAYS = {  # name -> shape, and the start of the SHA-256 of its bytes; ev
     "x_test": ((10_000, 28, 28), "6d87418db22cc802"),
     "y_test": ((10_000,), "ddeff807876a9661"),
 }
-_BROKEN_FILE = (  # what reading one with NumPy may raise
-    OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error)
 NO_ANSWER_AFTER = 8  # seconds without an answer until the next mirror is asked
 
 
@@ -118,43 +118,126 @@ def load_mnist(path=None):
         return _read_mnist(path, "MNIST (file)")
     if os.environ.get("GAN_LIB_MNIST"):
         return _read_mnist(os.environ["GAN_LIB_MNIST"], "MNIST (file)", " (named by GAN_LIB_MNIST)")
-    cached = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras", "datasets", "mnist.npz")
-    if cached.exists():
-        return _read_mnist(cached, "MNIST (Keras's cache)")
-    reasons = _download_mnist(cached)
-    if not reasons:
-        return _read_mnist(cached, "MNIST (download)")
+    cached = Path(os.path.expanduser(os.environ.get("KERAS_HOME") or "~/.keras"), "datasets", "mnist.npz")
+    if os.path.exists(cached):  # False, too, where the folder may not be read
+        return _read_mnist(cached, "MNIST (Keras's cache)",
+                           or_else=f" Or delete {cached}: MNIST is then downloaded again.")
+    reasons = []
+    for url in MNIST_MIRRORS:
+        try:
+            return _download_mnist(url, cached)
+        except Exception as error:  # Keras raises plain Exception, too
+            reasons.append(f"{url.split('/')[2]}: {str(error).split(' -- ')[-1].strip()}")
     print(f"MNIST could not be downloaded ({'; '.join(reasons)}). "
-          "These are the 1 797 smaller digits that come with scikit-learn.")
+          "These are the 1 797 smaller digits that come with scikit-learn. To have MNIST, bring a file mnist.npz, and "
+          "name it in the environment variable GAN_LIB_MNIST.")
     return _embedded_digits()
 
 
-def _read_mnist(path, source, named_by=""):
+def _read_mnist(path, source, named_by="", or_else=""):
     """Read an .npz file, and make sure by the content of its arrays that it is MNIST."""
-    path = Path(path)
+    path = Path(os.path.expanduser(path))
     if not path.exists():
         raise FileNotFoundError(f"There is no file {path}{named_by}. Expected: mnist.npz in Keras's layout. "
                                 "Correct the path, or leave it out to have MNIST downloaded.")
     try:
+        arrays = _arrays_of_mnist(path)
+    except ValueError as error:
+        raise ValueError(f"{path}{named_by} is not MNIST as expected: {error}. Expected: the file mnist.npz in Keras's "
+                         f"layout, with the arrays {_listed(MNIST_ARRAYS)}. Give the path of that file.{or_else}"
+                         ) from error
+    return _digits(*arrays, 255, source)
+
+
+def _arrays_of_mnist(path):
+    """The four arrays in an .npz file, or a ValueError that says what there is instead of MNIST."""
+    if kind := _kind_of_file(path):
+        raise ValueError(f"it is {kind}")
+    try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in MNIST_ARRAYS if name in file}
-    except _BROKEN_FILE as error:
-        raise ValueError(_not_mnist(path, f"it cannot be read ({error}); perhaps its download broke off")) from error
+            names = file.files
+            arrays = {name: file[name] for name in MNIST_ARRAYS if name in names}
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"it cannot be read to its end ({error}); perhaps a download broke off") from error
+    except ValueError:  # NumPy's own words advise to load pickles
+        raise ValueError("what it holds are no arrays of numbers") from None
+    if missing := [name for name in MNIST_ARRAYS if name not in names]:
+        more = ", ..." if len(names) > 5 else ""
+        raise ValueError(f"it holds {_listed(names[:5]) or 'nothing'}{more}, and no {_listed(missing)}")
     for name, (shape, digest) in MNIST_ARRAYS.items():
-        if name not in arrays:
-            raise ValueError(_not_mnist(path, f"it holds no array {name}"))
-        array = arrays[name]
+        array = np.asarray(arrays[name])
         if array.shape != shape or array.dtype != np.uint8:
-            raise ValueError(_not_mnist(path, f"{name} is {array.dtype} {list(array.shape)}, "
-                                              f"expected uint8 {list(shape)}"))
+            raise ValueError(f"{name} is {array.dtype} {list(array.shape)}, expected uint8 {list(shape)}")
         if not hashlib.sha256(np.ascontiguousarray(array)).hexdigest().startswith(digest):
-            raise ValueError(_not_mnist(path, f"the values in {name} are not MNIST's"))
-    return _digits(arrays["x_train"], arrays["y_train"], arrays["x_test"], arrays["y_test"], 255, source)
+            raise ValueError(f"the values in {name} are other ones")
+    return arrays.values()
 
 
-def _not_mnist(path, what):
-    return (f"{path} is not the MNIST data set: {what}. Move or delete that file and load again, "
-            "or give the path of another mnist.npz.")
+FILES_BY_THEIR_FIRST_BYTES = {
+    b"\x1f\x8b": "compressed with gzip, as MNIST's own files (train-images-idx3-ubyte.gz, ...) and mnist.pkl.gz are",
+    b"\x00\x00\x08": "in the idx format of MNIST's own site",
+    b"\x93NUMPY": "one NumPy array (.npy)",
+    b"\x89HDF": "an HDF5 file",
+    b"\x80": "a pickle",
+    b"\x89PNG": "a picture",
+    b"\xff\xd8": "a picture",
+}
+
+
+def _kind_of_file(path):
+    """What a path leads to that is no .npz, in words; None where it may be one."""
+    if path.is_dir():
+        return "a folder"
+    with open(path, "rb") as file:
+        start = file.read(64)
+    if not start:
+        return "empty"
+    for signature, kind in FILES_BY_THEIR_FIRST_BYTES.items():
+        if start.startswith(signature):
+            return kind
+    if start.startswith(b"PK"):
+        return None
+    is_text = all(32 <= byte < 127 or byte in b"\t\r\n" for byte in start)
+    return "a text file" if is_text else "no .npz, which would begin with PK"
+
+
+def _download_mnist(url, destination):
+    """Fetch MNIST, and keep it at `destination` if it is genuine and there is room."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(NO_ANSWER_AFTER)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(keras.utils.get_file("mnist.npz", url, cache_dir=folder))
+            try:
+                arrays = _arrays_of_mnist(path)
+            except ValueError as error:
+                raise ValueError(f"it sent a file that is not MNIST: {error}") from error
+            try:
+                if destination.parts[0].startswith("~"):  # it stays where nothing is known of a home
+                    raise FileNotFoundError("this user has no home folder")
+                destination.parent.mkdir(parents=True, exist_ok=True)
+                with _replacing(destination) as whole:
+                    shutil.copyfile(path, whole)
+            except OSError as error:
+                print(f"MNIST could not be kept for the next time ({error}). "
+                      "Set the environment variable KERAS_HOME to a folder that can be written.")
+            return _digits(*arrays, 255, "MNIST (download)")
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+@contextlib.contextmanager
+def _replacing(path):
+    """The path of a new file that takes the place of `path` when all went well, and leaves no trace when not."""
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"There is no folder {path.parent} to write {path.name} into. Make it first.")
+    whole = path.with_name(f"part-{os.getpid()}-{path.name}")
+    try:
+        yield whole
+        os.replace(whole, path)
+    finally:
+        whole.unlink(missing_ok=True)
 
 
 def _digits(train_images, train_labels, test_images, test_labels, white, source):
@@ -163,74 +246,6 @@ def _digits(train_images, train_labels, test_images, test_labels, white, source)
 
     return Digits(pixels(train_images), train_labels.astype(np.int64),
                   pixels(test_images), test_labels.astype(np.int64), source)
-
-
-def _download_mnist(destination):
-    """Try one mirror after another; return why each failed, or an empty list when `destination` holds MNIST."""
-    reasons = []
-    for url in MNIST_MIRRORS:
-        try:
-            destination.parent.mkdir(parents=True, exist_ok=True)
-            with _replacing(destination) as file:
-                _fetch(url, file)
-                file.flush()
-                _read_mnist(file.name, "")
-            return []
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            reasons.append(f"{url.split('/')[2]}: {getattr(error, 'reason', error) or type(error).__name__}")
-    return reasons
-
-
-def _fetch(url, file):
-    """Copy what `url` answers into `file`, with a bar that shows how far it is."""
-    with _open(url) as answer:
-        start, size, done = time.monotonic(), int(answer.headers.get("Content-Length") or 0), 0
-        while block := answer.read1(1 << 18):
-            file.write(block)
-            done += len(block)
-            took = time.monotonic() - start
-            if took > NO_ANSWER_AFTER and done < 1000 * took:
-                raise TimeoutError(f"only {done} bytes in {took:.0f} s")
-            bar = "#" * (20 * done // size) if size else ""
-            print(f"\rMNIST [{bar:.<20}] {done / 1e6:.1f} MB of {size / 1e6:.1f}", end="", flush=True)
-        print()
-    if size and done != size:
-        raise ValueError(f"it broke off after {done} of {size} bytes")
-
-
-def _open(url):
-    """`urlopen` with a time-out that also covers looking up the host's name, which urlopen's own does not."""
-    answers = queue.Queue()
-
-    def ask():
-        try:
-            answers.put(urllib.request.urlopen(url, timeout=NO_ANSWER_AFTER))
-        except Exception as error:  # handed over to the thread that waits
-            answers.put(error)
-
-    threading.Thread(target=ask, daemon=True).start()
-    try:
-        answer = answers.get(timeout=NO_ANSWER_AFTER)
-    except queue.Empty:
-        raise TimeoutError(f"no answer within {NO_ANSWER_AFTER} s") from None
-    if isinstance(answer, Exception):
-        raise answer
-    return answer
-
-
-@contextlib.contextmanager
-def _replacing(path):
-    """A new binary file that takes the place of `path` when all went well, and leaves no trace when not."""
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"There is no folder {path.parent} to write {path.name} into. Make it first.")
-    whole = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with open(whole, "wb") as file:
-            yield file
-        os.replace(whole, path)
-    finally:
-        whole.unlink(missing_ok=True)
 
 
 def _embedded_digits():
@@ -246,6 +261,54 @@ def _embedded_digits():
     sharp = (8 + 2.2 * (large - 8)).clip(0, 16)
     images, labels = np.pad(sharp, ((0, 0), (4, 4), (4, 4))), digits.target
     return _digits(images[:1500], labels[:1500], images[1500:], labels[1500:], 16, "scikit-learn digits")
+
+
+def load_images(folder, size=(28, 28), color=False):
+    """Pictures of your own: every PNG and JPEG in `folder`, in the order of their names.
+
+    Each is turned upright, cut to the proportions of `size` around its middle, and scaled to it; what is
+    transparent becomes white.  Returns float32 [n, height, width, 1], or 3 at the end with color=True, from 0 (black)
+    to 1 (white).  What cannot be read is left out, and named in one line; so are pictures that had to be enlarged.
+
+    size: (height, width) in pixels
+
+    Raises FileNotFoundError where there is no such folder, ValueError where it holds no picture that can be read.
+    """
+    from PIL import Image as Pillow
+    from PIL import ImageOps
+
+    if np.shape(size) != (2,):
+        raise ValueError(f"size is {size!r}, expected (height, width) in pixels.")
+    folder, (height, width) = Path(os.path.expanduser(folder)), size
+    _check_count("the height in size", height)
+    _check_count("the width in size", width)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is no folder. Expected: a folder with PNG or JPEG pictures in it.")
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".png", ".jpg", ".jpeg"))
+    pictures, unreadable, enlarged = [], [], []
+    for path in paths:
+        try:
+            with Pillow.open(path) as file:
+                picture = ImageOps.exif_transpose(file)
+                if picture.mode.startswith("I"):  # 16 bits of grey, which Pillow cuts off at 255
+                    picture = Pillow.fromarray((np.asarray(picture) // 257).astype(np.uint8))
+                picture = picture.convert("RGBA")
+        except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError):
+            unreadable.append(path.name)
+            continue
+        if picture.width < width or picture.height < height:
+            enlarged.append(path.name)
+        paper = Pillow.new("RGBA", picture.size, "white")
+        fitted = ImageOps.fit(Pillow.alpha_composite(paper, picture), (width, height))
+        pictures.append(np.asarray(fitted.convert("RGB" if color else "L"), np.float32) / 255)
+    for names, what in ((unreadable, "unreadable and left out"),
+                        (enlarged, f"smaller than size={(height, width)} and enlarged")):
+        if names:
+            print(f"{len(names)} of {len(paths)} pictures {what}: {', '.join(names[:5])}{', ...' * (len(names) > 5)}")
+    if not pictures:
+        raise ValueError(f"{folder} holds no picture that can be read ({len(paths)} with a name in .png, .jpg or "
+                         ".jpeg). Expected: PNG or JPEG files in the folder itself.")
+    return np.stack(pictures).reshape(len(pictures), height, width, 3 if color else 1)
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -272,11 +335,6 @@ def sample_noise(n, dim=100, seed=0, prior="uniform"):
     return rng.random((n, dim), dtype=np.float32) * 2 - 1
 
 
-def _check_prior(prior):
-    if prior not in PRIORS:
-        raise ValueError(f"prior is {prior!r}, expected one of {_listed(PRIORS)}.")
-
-
 def build_generator(noise_dim=100, hidden=128, pixels=784, seed=0):
     """G: noise [n, noise_dim] -> pixels [n, pixels] in (0, 1).  Two layers: ReLU, then the sigmoid.
 
@@ -301,10 +359,70 @@ def build_discriminator(hidden=128, pixels=784, seed=0):
     ], name="discriminator")
 
 
-def _layer_seeds(seed, network):
-    """One seed for each of two layers, so that no two layers start from the same random numbers."""
+def build_dcgan(shape=(28, 28, 1), channels=16, noise_dim=100, seed=0):
+    """The pair (G, D) of Radford et al. (2016), small: G from noise [n, noise_dim] to pictures [n, *shape] in (0, 1).
+
+    Two strided 5x5 convolutions in D, two transposed ones in G; batch normalisation in both but at G's output and
+    D's input; no hidden dense layers in D; ReLU in G, LeakyReLU(0.2) in D; weights from N(0, 0.02).  The paper ends G
+    in tanh; here it is a sigmoid, for pictures in [0, 1].
+
+    shape: (height, width, 1 or 3), any height and width; channels: those of the widest picture inside each network,
+        twice as many in the next smaller one
+    """
+    height, width, colors = shape
+    seeds = iter(_layer_seeds(seed, network=2, count=6))
+    quarter = math.ceil(height / 4), math.ceil(width / 4)
+
+    def normal():
+        return keras.initializers.RandomNormal(stddev=0.02, seed=next(seeds))
+
+    def normalised():
+        return keras.layers.BatchNormalization(momentum=0.9)
+
+    layers = keras.layers
+    generator = keras.Sequential([
+        keras.Input((noise_dim,), name="noise"),
+        layers.Dense(math.prod(quarter) * 2 * channels, use_bias=False, kernel_initializer=normal()),
+        normalised(), layers.ReLU(), layers.Reshape((*quarter, 2 * channels)),
+        layers.Conv2DTranspose(channels, 5, 2, "same", use_bias=False, kernel_initializer=normal()),
+        normalised(), layers.ReLU(),
+        layers.Conv2DTranspose(colors, 5, 2, "same", activation="sigmoid", kernel_initializer=normal()),
+        layers.Cropping2D(((0, 4 * quarter[0] - height), (0, 4 * quarter[1] - width))),
+    ], name="generator")
+    discriminator = keras.Sequential([
+        keras.Input(shape, name="picture"),
+        layers.Conv2D(channels, 5, 2, "same", kernel_initializer=normal()), layers.LeakyReLU(negative_slope=0.2),
+        layers.Conv2D(2 * channels, 5, 2, "same", use_bias=False, kernel_initializer=normal()),
+        normalised(), layers.LeakyReLU(negative_slope=0.2),
+        layers.Flatten(), layers.Dense(1, kernel_initializer=normal()),
+    ], name="discriminator")
+    return generator, discriminator
+
+
+def _layer_seeds(seed, network, count=2):
+    """One seed for each of some layers, so that no two layers start from the same random numbers."""
     _check_seed(seed)
-    return [int(s) for s in np.random.SeedSequence((seed, network)).generate_state(2, np.uint32) >> 1]
+    return [int(s) for s in np.random.SeedSequence((seed, network)).generate_state(count, np.uint32) >> 1]
+
+
+def _check_prior(prior):
+    if not isinstance(prior, str) or prior not in PRIORS:
+        raise ValueError(f"prior is {prior!r}, expected one of {_listed(PRIORS)}.")
+
+
+def _check_count(name, value, at_most=math.inf):
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or not 1 <= value <= at_most:
+        limit = "" if at_most == math.inf else f" and at most {at_most}"
+        raise ValueError(f"{name} is {value!r}, expected a whole number of at least 1{limit}.")
+
+
+def _check_seed(seed):
+    if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or not 0 <= seed < 2**20:
+        raise ValueError(f"seed is {seed!r}, expected a whole number from 0 to 2**20 - 1.")
+
+
+def _listed(names):
+    return ", ".join(map(repr, names))
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -314,21 +432,23 @@ def _layer_seeds(seed, network):
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Loss:
-    """What the two networks minimise, as functions of what D returns, a(x) and a(G(z)), each [m, 1].
+    """What the two networks minimise, as functions of what D returns, a(x) and a(G(z)), each float32 [m, 1].
 
     For "log", "logistic" and "minimax" a is the logit of D(x), a probability; for the others it is just a number.
 
     discriminator(real_logits, fake_logits) -> scalar
-    generator(fake_logits) -> scalar
-    gradient_penalty: lambda; where it is not 0, D's loss has the term lambda * mean (|gradient of a at x'| - 1)^2,
-        with x' on the line between an x and a G(z) (Gulrajani et al. 2017, equation 3)
+    generator(fake_logits) -> scalar; if `relativistic`, generator(real_logits, fake_logits) -> scalar
+    penalty(a, x, fake, between) -> scalar, added to D's loss: a is D as a function; x are real data, fake generated
+        ones, and each row of `between` lies somewhere on the line between the two.  R1, for example, is
+        lambda a, x, fake, between: gamma / 2 * tf.reduce_mean(squared_gradient(a, x))
     formulas: LaTeX of D's and of G's loss; source: paper and place
     """
 
     name: str
     discriminator: Callable
     generator: Callable
-    gradient_penalty: float = 0.0
+    penalty: Callable | None = None
+    relativistic: bool = False
     formulas: tuple[str, str] = ("", "")
     source: str = ""
 
@@ -338,6 +458,33 @@ class Loss:
     def _repr_markdown_(self):
         d_formula, g_formula = self.formulas
         return f"**{self.name}**: $L_D = {d_formula}$, $\\; L_G = {g_formula}$ ({self.source})"
+
+
+def squared_gradient(a, x):
+    """|gradient of a at x|^2, float32 [m], where a is a function from x [m, ...] to logits [m, 1].
+
+    Each logit has to depend on its own x alone.  A network of s networks side by side has logits [m, s, 1], and the
+    result is [m, s].
+    """
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        logits = a(x)
+    return _squared_length(tape.gradient(logits, x), logits)
+
+
+def _squared_length(gradient, logits):
+    """The sum of squares over those axes of a gradient at x that logits [m, ..., 1] do not have."""
+    axes = range(logits.shape.rank - 1, gradient.shape.rank)
+    return tf.reduce_sum(tf.cast(gradient, tf.float32) ** 2, axis=axes)
+
+
+def gradient_penalty(weight):
+    """The penalty weight * mean (|gradient of a at x'| - 1)^2, x' between x and G(z) (Gulrajani et al. 2017, eq. 3)."""
+    def penalty(a, x, fake, between):
+        length = tf.sqrt(squared_gradient(a, between) + 1e-12)  # a square root at exactly 0 would have no gradient
+        return weight * tf.reduce_mean((length - 1) ** 2)
+
+    return penalty
 
 
 def _log_discriminator(real_logits, fake_logits):
@@ -382,6 +529,14 @@ def _push_up(fake_logits):
     return -tf.reduce_mean(fake_logits)
 
 
+def _relativistic_discriminator(real_logits, fake_logits):
+    return tf.reduce_mean(tf.nn.softplus(fake_logits - real_logits))
+
+
+def _relativistic_generator(real_logits, fake_logits):
+    return tf.reduce_mean(tf.nn.softplus(real_logits - fake_logits))
+
+
 _D_OF_PAPER = r"-\mathbb{E}[\log D(x)] - \mathbb{E}[\log(1 - D(G(z)))]"
 
 LOSSES = {loss.name: loss for loss in (
@@ -402,11 +557,43 @@ LOSSES = {loss.name: loss for loss in (
     Loss("hinge", _hinge_discriminator, _push_up,
          formulas=(r"\mathbb{E}[\max(0, 1 - a(x))] + \mathbb{E}[\max(0, 1 + a(G(z)))]", r"-\mathbb{E}[a(G(z))]"),
          source="Lim and Ye 2017; Miyato et al. 2018, equations 16 and 17"),
-    Loss("wasserstein", _wasserstein_discriminator, _push_up, gradient_penalty=10.0,
+    Loss("wasserstein", _wasserstein_discriminator, _push_up, penalty=gradient_penalty(10.0),
          formulas=(r"\mathbb{E}[a(G(z))] - \mathbb{E}[a(x)] + \lambda\, \mathbb{E}[(\|\nabla a(x')\| - 1)^2]",
                    r"-\mathbb{E}[a(G(z))]"),
          source="Arjovsky et al. 2017; Gulrajani et al. 2017, equation 3"),
+    Loss("relativistic", _relativistic_discriminator, _relativistic_generator, relativistic=True,
+         formulas=(r"\mathbb{E}[\mathrm{softplus}(a(G(z)) - a(x))]", r"\mathbb{E}[\mathrm{softplus}(a(x) - a(G(z)))]"),
+         source="Jolicoeur-Martineau 2018, the paired form; Huang et al. 2024"),
 )}
+
+
+def _find_loss(loss):
+    if isinstance(loss, Loss):
+        return loss
+    if not isinstance(loss, str) or loss not in LOSSES:
+        raise ValueError(f"There is no loss {loss!r}. Expected one of {_listed(LOSSES)}, or a Loss of your own.")
+    return LOSSES[loss]
+
+
+def _check_loss(loss, logits_shape):
+    """Make sure that both parts of a loss return one number, and that it depends on what D says."""
+    a = tf.constant(np.random.default_rng(0).normal(size=(4, *logits_shape[1:])), tf.float32)
+    real, fake = tf.identity(a), tf.identity(-a)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch([real, fake])
+        values = {"discriminator": loss.discriminator(real, fake),
+                  "generator": loss.generator(real, fake) if loss.relativistic else loss.generator(fake)}
+    for part, value in values.items():
+        said = f"The {part} of the loss {loss.name!r} returns"
+        if not tf.is_tensor(value) or value.shape.rank != 0:
+            shape = list(value.shape) if hasattr(value, "shape") else type(value).__name__
+            raise ValueError(f"{said} {shape} for four logits, expected one number, the mean over the minibatch: "
+                             "end it with tf.reduce_mean(...).")
+        gradients = tape.gradient(value, [real, fake] if part == "discriminator" else [fake])
+        if all(gradient is None for gradient in gradients):
+            raise ValueError(f"{said} a number that has no gradient with respect to D's logits, so nothing could be "
+                             "learned from it. Compute it from the logits, with differentiable TensorFlow functions "
+                             "(not tf.round, tf.argmax, NumPy or a constant).")
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -414,424 +601,917 @@ LOSSES = {loss.name: loss for loss in (
 # ---------------------------------------------------------------------------------------------------------
 
 
-class GAN:
-    """Two networks, their optimisers, a loss, a seed, and the count of alternations trained so far.
+@keras.saving.register_keras_serializable("gan_lib")
+class GAN(keras.Model):
+    """Two networks that are trained against each other: a Keras model, with `compile`, `fit`, callbacks and `save`.
 
-    generator, discriminator: Keras models; default `build_generator(seed=seed)`, `build_discriminator(seed=seed)`
-    loss: a name from `LOSSES`, or a `Loss` of your own.  May be set at any time; each compiles once.
-    generator_optimizer, discriminator_optimizer: Keras optimisers; default Adam with Keras's defaults, as the
-        article has it.  Their learning rates may be set at any time.
-    discriminator_steps: steps of D in each alternation, the k of Algorithm 1.  May be set at any time; training
-        compiles once for 1, and once for all larger numbers together.
-    prior: of the noise, "uniform" on [-1, 1) or "normal".  May be set at any time; each compiles once.
+    generator: any built Keras model from noise [n, ...] to data [n, ...]; default `build_generator(seed=seed)`
+    discriminator: any built Keras model from such data to one logit for each, [n, 1]; default
+        `build_discriminator(seed=seed)`.  For a conditional pair both have a second input, the labels.
     seed: every random number of training depends on this seed and the count of alternations alone
+    prior: of the noise, "uniform" on [-1, 1) or "normal".  May be set at any time; each compiles once.
 
-    Networks, optimisers and seed stay what they are from the first training on.  The networks run as in inference:
-    Dropout would be off, and BatchNormalization would not learn.
+    The networks run as in training while they train (BatchNormalization learns, Dropout drops, regularisers and
+    add_loss count), and as in inference in `generate`.  What is set in `compile` may be assigned, too: gan.loss =
+    "hinge" is gan.compile(loss="hinge").  Where something changes that a compiled loop has read (a layer is frozen, a
+    rate of Dropout, an optimiser's clipping), the next `fit` compiles anew.
 
-    Raises ValueError or TypeError where these do not fit together.
+    Made in the scope of a tf.distribute strategy, it trains on all replicas: each gets its share of the minibatch.
+
+    Raises ValueError or TypeError where the parts do not fit together.
     """
 
-    def __init__(self, generator=None, discriminator=None, loss="logistic", *, seed=0, discriminator_steps=1,
-                 prior="uniform", generator_optimizer=None, discriminator_optimizer=None):
+    def __init__(self, generator=None, discriminator=None, *, seed=0, prior="uniform"):
         _check_seed(seed)
+        _check_prior(prior)
+        super().__init__(name="gan")
+        self._alternations_in_a_call = 10
         self.generator = build_generator(seed=seed) if generator is None else generator
         self.discriminator = build_discriminator(seed=seed) if discriminator is None else discriminator
-        self.loss, self.prior = loss, prior
-        self.seed = int(seed)
-        self.discriminator_steps = discriminator_steps
-        self.generator_optimizer = generator_optimizer or keras.optimizers.Adam()
-        self.discriminator_optimizer = discriminator_optimizer or keras.optimizers.Adam()
-        _check_networks(self.generator, self.discriminator)
-        if self.generator_optimizer is self.discriminator_optimizer:
+        self.seed, self.prior = int(seed), prior
+        self._pair = _Pair(self.generator, self.discriminator)
+        self._algorithm = "threefry" if _xla_works() else "philox"
+        self._alternations = self.add_weight(shape=(), dtype="int64", initializer="zeros", trainable=False,
+                                             aggregation="only_first_replica", name="alternations")
+        self._replicas = self.distribute_strategy.num_replicas_in_sync
+        self.optimizer = self.train_function = None  # callbacks look for them
+        self.built = True
+
+    # -- what belongs to a GAN, and what may be changed ------------------------------------------------------
+
+    _FIXED = "generator", "discriminator", "seed"
+    _COMPILED = ("loss", "r1", "r2", "generator_optimizer", "discriminator_optimizer", "discriminator_steps",
+                 "jit_compile")
+
+    def __setattr__(self, name, value):
+        """No assignment is ignored: it takes effect in the next `fit`, or it is refused."""
+        if name in self._FIXED and name in self.__dict__:
+            raise AttributeError(f"gan.{name} cannot be replaced, since optimisers and compiled loops belong to it. "
+                                 "Make a new GAN(generator, discriminator, seed=...) of the parts that you want.")
+        if name == "optimizer" and value is not None:
+            raise AttributeError("A GAN has two optimisers: gan.generator_optimizer and gan.discriminator_optimizer.")
+        if name == "prior":
+            _check_prior(value)
+        if name in self._COMPILED and getattr(self, "built", False):
+            if value is None:
+                raise ValueError(f"gan.{name} cannot be None.")
+            self.compile(**{name: value})
+        else:
+            super().__setattr__(name, value)
+
+    @property
+    def alternations(self):
+        """The number of alternations trained so far."""
+        return int(self._alternations.numpy())
+
+    @property
+    def state(self):
+        """All variables that training changes: weights, statistics, the count, and what the optimisers remember."""
+        optimizers = [getattr(self, name) for name in _OPTIMIZERS] if self.compiled else []
+        return [*self.weights, *(variable for optimizer in optimizers for variable in optimizer.variables)]
+
+    def _values(self):
+        return [variable.value.numpy() for variable in self.state]
+
+    def _restore(self, values):
+        for variable, value in zip(self.state, values):
+            variable.assign(value)
+
+    def compile(self, loss=None, *, r1=None, r2=None, generator_optimizer=None, discriminator_optimizer=None,
+                discriminator_steps=None, jit_compile=None, run_eagerly=None):
+        """Set how to train.  What is not passed stays as it is; the weights and the count of alternations always do.
+
+        loss: a name from `LOSSES`, or a `Loss` of your own; at first "logistic"
+        r1, r2: gamma of the penalty gamma / 2 * mean |gradient of a|^2 at real, at generated data (Mescheder et al.
+            2018, section 4.1); at first 0, no penalty
+        generator_optimizer, discriminator_optimizer: Keras optimisers; at first Adam(0.001, beta_1=0.5)
+        discriminator_steps: steps of D in each alternation, 1 to 500, the k of Algorithm 1; at first 1
+        jit_compile: whether XLA compiles the training; at first "auto": where it is the faster way
+        run_eagerly: True to run step by step in Python, for debugging; slow
+
+        Each loss is compiled once, and so are penalties and more than one step of D; learning rates, gammas and the
+        number of steps then change without compiling again.
+
+        Raises ValueError or TypeError for what does not fit.
+        """
+        first = not self.compiled
+        new = {name: value for name, value in dict(
+            loss=loss, r1=r1, r2=r2, generator_optimizer=generator_optimizer, jit_compile=jit_compile,
+            discriminator_optimizer=discriminator_optimizer, discriminator_steps=discriminator_steps,
+        ).items() if value is not None}
+        if first:
+            adam = {name: keras.optimizers.Adam(0.001, beta_1=0.5) for name in _OPTIMIZERS if name not in new}
+            new = dict(loss="logistic", r1=0.0, r2=0.0, discriminator_steps=1, jit_compile="auto") | adam | new
+        self._check_settings(new)
+        for name, value in new.items():
+            super().__setattr__("_jit" if name == "jit_compile" else name, value)
+        if run_eagerly is not None:
+            self.run_eagerly = run_eagerly
+        if new.keys() & {*_OPTIMIZERS, "jit_compile"}:
+            self._pair.loops.clear()
+        self.compiled, self.stop_training = True, False
+
+    def _check_settings(self, new):
+        """Bring new settings into their final form, or say what is wrong with them, before any is set."""
+        if "loss" in new:
+            new["loss"] = _find_loss(new["loss"])
+            if new["loss"] is not self.loss:
+                _check_loss(new["loss"], self._pair.logits_shape)
+        for name in {"r1", "r2"} & new.keys():
+            if isinstance(new[name], bool) or not isinstance(new[name], numbers.Real) or not 0 <= new[name] < math.inf:
+                raise ValueError(f"{name} is {new[name]!r}, expected a number of at least 0.")
+        if "discriminator_steps" in new:
+            _check_count("discriminator_steps", new["discriminator_steps"], at_most=_MOST_STEPS)
+        if "jit_compile" in new and new["jit_compile"] not in (True, False, "auto"):
+            raise ValueError(f"jit_compile is {new['jit_compile']!r}, expected True, False or 'auto'.")
+        both = [new.get(name, getattr(self, name, None)) for name in _OPTIMIZERS]
+        if both[0] is both[1] and not isinstance(both[0], str):
             raise ValueError("generator_optimizer and discriminator_optimizer are one object, expected two: each keeps "
                              "the memory of its own network.")
-        # Slots made now: a compiled function cannot make variables when it is called a second time.
-        self.generator_optimizer.build(self.generator.trainable_variables)
-        self.discriminator_optimizer.build(self.discriminator.trainable_variables)
-        self._compiled = tf.function(self._alternate, jit_compile=_has_xla())
-        self._drawn = tf.function(lambda images, batch_size, step, _prior: (
-            *self._draw(images, batch_size, step, 0)[:2], self._noise(batch_size, step, _OF_THE_GENERATOR)),
-            jit_compile=_has_xla())
+        for name in new.keys() & {*_OPTIMIZERS}:
+            new[name] = self._optimizer(name, new[name])
+
+    def _optimizer(self, name, optimizer):
+        """An optimiser with memory for all weights that its network trains now, or an error."""
+        network = self.generator if name == "generator_optimizer" else self.discriminator
+        with self.distribute_strategy.scope():
+            return _optimizer_of(network, optimizer, name)
 
     @property
-    def loss(self):
-        return self._loss
-
-    @loss.setter
-    def loss(self, loss):
-        self._loss = _find_loss(loss)
-
-    @property
-    def prior(self):
-        return self._prior
-
-    @prior.setter
-    def prior(self, prior):
-        _check_prior(prior)
-        self._prior = prior
+    def jit_compile(self):
+        """Whether XLA compiles the training: what was set, or with "auto" what was chosen."""
+        if getattr(self, "_jit", False) != "auto":
+            return getattr(self, "_jit", False)
+        return self._algorithm == "threefry" and self._replicas == 1 and not self._pair.slow_in_xla
 
     @property
-    def step(self):
-        """The number of alternations trained so far."""
-        return int(self.generator_optimizer.iterations)
+    def draws(self):
+        """Within which range, (low, high), the generator can draw: by its last activation; None where that is open."""
+        return self._pair.draws
 
-    @property
-    def variables(self):
-        """All that training changes: weights, and the optimisers' counts, rates and slots."""
-        owners = self.generator, self.discriminator, self.generator_optimizer, self.discriminator_optimizer
-        return [variable for owner in owners for variable in owner.variables]
+    # -- one alternation -------------------------------------------------------------------------------------
 
-    def generate(self, n, seed=0):
-        """n generated pictures, float32 [n, pixels]; the same seed gives pictures of the same noise."""
-        shape = self.generator.input_shape[1:]
-        return self.generator(sample_noise(n, math.prod(shape), seed, self.prior).reshape(n, *shape)).numpy()
+    def call(self, inputs, training=False):
+        """G(z), for noise z [n, ...], or for [z, labels]."""
+        return self.generator(inputs, training=training)
 
-    def discriminator_step(self, x, z, mix=0.5):
-        """One step of D on real data x [m, pixels] and noise z [m, noise_dim]: (loss, mean D(x), mean D(G(z))).
+    def generate(self, n, seed=0, labels=None):
+        """n generated pictures, float32 [n, ...]; the same seed gives pictures of the same noise.
 
-        mix: a number or [m, 1], 0 to 1: where a gradient penalty looks, on the line from G(z), at 0, to x, at 1
+        labels: for a conditional pair, one for each picture, or one for all
         """
-        fake = self.generator(z)  # outside the tape: G stays as it is
+        _check_count("n", n)
+        shape = self._pair.noise_shape
+        z = tf.constant(sample_noise(n, math.prod(shape), seed, self.prior).reshape(n, *shape))
+        if labels is not None and np.ndim(labels) == 0:
+            labels = np.repeat(labels, n)
+        return tf.cast(self.generator(_with(z, self._check_labels(labels, n)), training=False), tf.float32).numpy()
+
+    def discriminator_step(self, x, z, labels=None, mix=0.5, gammas=None):
+        """One step of D on real data x [m, ...] and noise z [m, ...]: (loss, mean D(x), mean D(G(z))).
+
+        labels: of x, for a conditional pair; generated data get the same ones
+        mix: a number or [m, 1, ...], 0 to 1: where a penalty looks, on the line from G(z), at 0, to x, at 1
+        gammas: r1 and r2; default those of `compile`
+        """
+        r1, r2 = (self.r1, self.r2) if gammas is None else gammas
+        fake, _ = _forward(self.generator, z, labels)  # outside the tape: G stays as it is
+        fake, x = tf.cast(fake, tf.float32), tf.cast(x, tf.float32)
         with tf.GradientTape() as tape:
-            real_logits, fake_logits = self.discriminator(x), self.discriminator(fake)
-            loss = self.loss.discriminator(real_logits, fake_logits)
-            if self.loss.gradient_penalty:
-                loss += self.loss.gradient_penalty * _gradient_penalty(self.discriminator, fake + mix * (x - fake))
-        weights = self.discriminator.trainable_variables
-        self.discriminator_optimizer.apply(tape.gradient(loss, weights), weights)
+            with tf.GradientTape(persistent=True) as at_data:
+                at_data.watch([x, fake])
+                real_logits, of_real = _forward(self.discriminator, x, labels)
+                fake_logits, of_fake = _forward(self.discriminator, fake, labels)
+            loss = self.loss.discriminator(real_logits, fake_logits) + of_real + of_fake
+            loss += _regularization(self.discriminator)
+            for gamma, logits, data in (r1, real_logits, x), (r2, fake_logits, fake):
+                if tf.is_tensor(gamma) or gamma:
+                    lengths = _squared_length(at_data.gradient(logits, data), logits)
+                    loss += gamma / 2 * tf.reduce_mean(lengths)
+            if self.loss.penalty is not None:
+                loss += self.loss.penalty(lambda data: _forward(self.discriminator, data, labels)[0],
+                                          x, fake, fake + mix * (x - fake))
+            share = self.discriminator_optimizer.scale_loss(loss / self._replicas)
+        self._descend(tape, share, self.discriminator, self.discriminator_optimizer)
         return loss, tf.reduce_mean(tf.sigmoid(real_logits)), tf.reduce_mean(tf.sigmoid(fake_logits))
 
-    def generator_step(self, z):
-        """One step of G on noise z [m, noise_dim]; returns its loss."""
+    def generator_step(self, z, x=None, labels=None):
+        """One step of G on noise z [m, ...]; returns its loss.  Real data x [m, ...] are for relativistic losses."""
         with tf.GradientTape() as tape:
-            loss = self.loss.generator(self.discriminator(self.generator(z)))
-        weights = self.generator.trainable_variables
-        self.generator_optimizer.apply(tape.gradient(loss, weights), weights)
+            fake, of_g = _forward(self.generator, z, labels)
+            fake_logits, _ = _forward(self.discriminator, fake, labels)
+            if self.loss.relativistic:
+                real_logits, _ = _forward(self.discriminator, x, labels)
+                loss = self.loss.generator(real_logits, fake_logits)
+            else:
+                loss = self.loss.generator(fake_logits)
+            loss += of_g + _regularization(self.generator)
+            share = self.generator_optimizer.scale_loss(loss / self._replicas)
+        self._descend(tape, share, self.generator, self.generator_optimizer)
         return loss
 
-    def minibatches(self, images, batch_size, step):
-        """What alternation `step` works on: D's real data and noise (in its last step), and G's noise."""
-        return [array.numpy() for array in self._drawn(images, batch_size, tf.constant(step), self.prior)]
+    @staticmethod
+    def _descend(tape, loss, network, optimizer):
+        weights = network.trainable_variables
+        optimizer.apply(tape.gradient(loss, weights), weights)
 
-    def _alternate(self, images, batch_size, count, discriminator_steps, _loss, _prior):
-        """`count` alternations (Algorithm 1), compiled anew for each _loss and _prior.
+    def train_step(self, data):
+        """One alternation on a minibatch x, or (x, labels), in the form that Keras's own examples have."""
+        x, labels = data if isinstance(data, (tuple, list)) else (data, None)
+        x = tf.convert_to_tensor(x)
+        alternation = tf.cast(self._alternations.value, tf.int32)
+        d_loss, g_loss, d_real, d_fake = self._alternate(x, labels, None, alternation, self.discriminator_steps, None)
+        self._alternations.assign_add(1)
+        return {"d_loss": d_loss, "g_loss": g_loss, "d_real": d_real, "d_fake": d_fake}
 
-        Returns the sums of discriminator loss, generator loss, mean D(x) and mean D(G(z)) over them, whether losses
-        and weights stayed finite, and how many alternations went well before that ended.
+    def _alternate(self, images, labels, batch_size, alternation, discriminator_steps, gammas):
+        """Algorithm 1, once: the steps of D, then one of G.  Returns D's and G's loss, mean D(x), mean D(G(z))."""
+        self._seed_the_layers(alternation)
+        # Where discriminator_steps is the number 1 and no tensor there is no loop, so that XLA can overlap the
+        # step of D with the step of G.
+        repeat = 1
+        while repeat < discriminator_steps:
+            x, y, z, mix = self._draw(images, labels, batch_size, alternation, repeat)
+            self.discriminator_step(x, z, y, mix, gammas)
+            repeat += 1
+        x, y, z, mix = self._draw(images, labels, batch_size, alternation, 0)
+        d_loss, d_real, d_fake = self.discriminator_step(x, z, y, mix, gammas)
+        g_loss = self.generator_step(self._noise(x, alternation, _OF_THE_GENERATOR), x, y)
+        return d_loss, g_loss, d_real, d_fake
+
+    # -- random numbers, from (seed, alternation) alone ------------------------------------------------------
+
+    def _draw(self, images, labels, batch_size, alternation, repeat):
+        """Real data, labels, noise, and where between the data a penalty looks.  What is not used costs nothing.
+
+        With a batch_size, the minibatch is drawn from all images, with replacement; without, they are the minibatch.
+        """
+        if batch_size is not None:
+            rows = self._share(self._random("rows", [batch_size], alternation, repeat, high=tf.shape(images)[0]))
+            images, labels = tf.gather(images, rows), None if labels is None else tf.gather(labels, rows)
+        mix = self._for_each(images, "mix", [1] * (images.shape.rank - 1), alternation, _OF_THE_MIX + repeat)
+        return images, labels, self._noise(images, alternation, repeat), mix
+
+    def _noise(self, images, alternation, repeat):
+        return self._for_each(images, self.prior, self._pair.noise_shape, alternation, repeat)
+
+    def _for_each(self, images, kind, shape, alternation, repeat):
+        """Random numbers of this shape for each of the images of this replica, its share of those of all replicas."""
+        m = self._replicas * (images.shape[0] or tf.shape(images)[0])
+        return self._share(self._random(kind, [m, *shape], alternation, repeat))
+
+    def _share(self, batch):
+        """The part of a minibatch that belongs to this replica: all of it, where there is only one."""
+        if self._replicas == 1:
+            return batch
+        m, replica = tf.shape(batch)[0] // self._replicas, tf.distribute.get_replica_context().replica_id_in_sync_group
+        return batch[m * replica:m * (replica + 1)]
+
+    def _random(self, kind, shape, alternation, repeat, high=0):
+        """Random numbers from seed, alternation and repeat: the same ones in a graph, under XLA and step by step."""
+        algorithm = "philox" if tf.config.functions_run_eagerly() else self._algorithm
+        # 2 x 32 bits: 20 for the seed, 1 for the stream, 10 for the repeat, and 32 for the alternation.
+        stream = kind in PRIORS
+        key = tf.stack([2**11 * self.seed + 2**10 * stream + repeat, tf.cast(alternation, tf.int32)])
+        return _random_numbers(algorithm)(kind, shape, high, key)
+
+    def _seed_the_layers(self, alternation):
+        """Let what layers draw (Dropout, noise, augmentation) depend on seed and alternation alone, too."""
+        if self._pair.layers_seeds:
+            fresh = self._random("seeds", [len(self._pair.layers_seeds), 2], alternation, _OF_THE_LAYERS)
+            for variable, value in zip(self._pair.layers_seeds, tf.unstack(fresh)):
+                variable.assign(tf.cast(value, variable.dtype))
+
+    def minibatches(self, x, batch_size, alternation, labels=None):
+        """What an alternation of `fit` works on: D's real data and noise (in its last step), and G's noise."""
+        real, _, noise, _ = self._draw(tf.convert_to_tensor(x), labels, batch_size, alternation, 0)
+        return [tensor.numpy() for tensor in (real, noise, self._noise(real, alternation, _OF_THE_GENERATOR))]
+
+    # -- fit ---------------------------------------------------------------------------------------------------
+
+    def fit(self, x=None, y=None, *, batch_size=128, epochs=1, steps_per_epoch=None, initial_epoch=0, callbacks=None,
+            verbose="auto"):
+        """Train for `epochs` times `steps_per_epoch` alternations; return Keras's `History`, a report for each epoch.
+
+        A report holds the means over its epoch of "d_loss", "g_loss", "d_real" and "d_fake" (the sigmoids of a(x) and
+        of a(G(z)), 0 to 1: D(x) and D(G(z)), where a is a logit), and "per_second", alternations per second,
+        compiling not counted.
+
+        x: float [n, ...] as D reads it, within what G can draw (a sigmoid: [0, 1]), an array or a tensor, which is kept
+            in memory, each minibatch drawn from it with replacement; or a tf.data.Dataset of minibatches, or of pairs
+            (x, y), of which each alternation takes one, in all its steps
+        y: labels, one for each of x, for a conditional pair
+        steps_per_epoch: alternations in an epoch; default: as many as it takes to see as many data as x holds.
+            A Dataset that ends before is begun again.  Each alternation is `discriminator_steps` steps of D, then one
+            of G, each on fresh noise (Goodfellow et al. 2014, Algorithm 1).
+        callbacks, initial_epoch, verbose: as in keras.Model.fit.  Callbacks that do something at each batch get
+            their turn after each alternation, which is slower than several alternations in one call.
+
+        Raises ValueError or TypeError at once for wrong arguments.  Where a loss stops being finite, raises
+        FloatingPointError; the weights are then those of the last report.  After an interrupt (KeyboardInterrupt) the
+        GAN is as it was after a whole alternation, and training can go on.
+        """
+        if not self.compiled:
+            self.compile()
+        for name in _OPTIMIZERS:  # layers may have been frozen or unfrozen since
+            self._optimizer(name, getattr(self, name))
+        _check_count("batch_size", batch_size)
+        _check_count("epochs", epochs)
+        if batch_size % self._replicas:
+            raise ValueError(f"batch_size is {batch_size}, expected a multiple of {self._replicas}, the replicas that "
+                             "share each minibatch.")
+        data = _Stream(self, x, y) if isinstance(x, tf.data.Dataset) else _Resident(self, x, y, batch_size)
+        if steps_per_epoch is not None:
+            _check_count("steps_per_epoch", steps_per_epoch)
+        elif getattr(data, "endless", False):
+            raise ValueError("The Dataset repeats for ever, so an epoch of it would never end. Pass steps_per_epoch.")
+        steps = steps_per_epoch or data.steps_in_a_pass
+        callbacks = keras.callbacks.CallbackList(callbacks, add_history=True, add_progbar=verbose != 0, verbose=verbose,
+                                                 epochs=epochs, steps=steps, model=self)
+        one_by_one = any(map(_acts_at_each_batch, callbacks.callbacks))
+        self.stop_training, self._initial_epoch, logs = False, None, None
+        callbacks.on_train_begin()
+        for epoch in range(self._initial_epoch or initial_epoch, epochs):
+            callbacks.on_epoch_begin(epoch)
+            logs = self._epoch(data, steps, callbacks, one_by_one)
+            callbacks.on_epoch_end(epoch, logs)
+            if self.stop_training:
+                break
+        for name, network in zip(_OPTIMIZERS, (self.generator, self.discriminator)):
+            getattr(self, name).finalize_variable_values(network.trainable_variables)
+        callbacks.on_train_end(logs)
+        return self.history
+
+    def _epoch(self, data, steps, callbacks, one_by_one):
+        """Train for an epoch, in as many compiled calls as let an interrupt through soon; return its report."""
+        before, began_at = self._values(), self.alternations
+        done, sums, seconds = 0, np.zeros(4), 0.0
+        while steps is None or done < steps:
+            count = 1 if one_by_one else self._alternations_in_a_call
+            run, count = data.next(count if steps is None else min(count, steps - done), again=steps is not None)
+            if run is None:
+                break
+            callbacks.on_train_batch_begin(done)
+            start = time.perf_counter()
+            part, finite, went_well = run(count)
+            part, took = part.numpy(), time.perf_counter() - start
+            if not finite:
+                self._restore(before)
+                raise FloatingPointError(self._why_not_finite(began_at + done + min(int(went_well) + 1, count)))
+            done, sums, seconds = done + count, sums + part, seconds + took
+            self._alternations_in_a_call = max(1, round(SECONDS_IN_A_CALL * count / took))
+            callbacks.on_train_batch_end(done - 1, dict(zip(_REPORT, part / count)))
+            if self.stop_training:
+                break
+        return dict(zip(_REPORT, (sums / done).tolist())) | {"per_second": done / seconds}
+
+    def _why_not_finite(self, alternation):
+        if self.loss.name == "log":
+            why = ("It takes the logarithm of a probability, and float32 rounds a probability close to 0 or 1 to "
+                   "exactly 0 or 1: log 0 is -inf. Train with the loss 'logistic', the same function from logits.")
+        else:
+            why = ("The weights may have grown without bound: lower the learning rates. Or the loss is infinite "
+                   "somewhere: go on with another one.")
+        return (f"The loss {self.loss.name!r} stopped being finite at alternation {alternation}. {why} "
+                f"The weights are those of the last report, at alternation {self.alternations}.")
+
+    # -- the compiled loop -------------------------------------------------------------------------------------
+
+    def _loop(self, images, labels, batch_size):
+        """The function that trains on these data for a number of alternations, compiled by now."""
+        steps = self.discriminator_steps
+        if steps > 1 and self._replicas == 1:
+            steps = tf.constant(steps)  # one compiled form for all; but within a replica there must be no loop
+        form = self._form(), batch_size, images.shape, labels is None, steps if self._replicas > 1 else None
+        arguments = steps, tuple(tf.constant(r, tf.float32) if r else 0.0 for r in (self.r1, self.r2))
+
+        def run(count):
+            function = self._alternate_many if self.run_eagerly else self._pair.loops[form]
+            return function(images, labels, batch_size, tf.constant(count), *arguments)
+
+        if form not in self._pair.loops and not self.run_eagerly:
+            try:
+                self._pair.loops[form] = tf.function(self._alternate_many, jit_compile=self.jit_compile)
+                run(0)  # compiles, and trains nothing
+            except tf.errors.OpError as error:
+                del self._pair.loops[form]
+                if not self.jit_compile:
+                    raise
+                reason = str(error).strip().splitlines()[0]
+                if self._jit != "auto":
+                    raise ValueError(f"XLA cannot compile this training: {reason} Train without it: "
+                                     "gan.compile(jit_compile=False).") from error
+                print(f"XLA cannot compile this training, so it goes on without it. ({reason})")
+                self._pair.slow_in_xla, self._algorithm = True, "threefry" if _xla_works() else "philox"
+                return self._loop(images, labels, batch_size)
+        return run
+
+    def _form(self):
+        """All that a compiled loop reads as Python values, to compile anew where one of them changes."""
+        optimizers = self.generator_optimizer, self.discriminator_optimizer
+        return (self.loss, self.prior, self.discriminator_steps == 1, self.r1 > 0, self.r2 > 0, self._algorithm,
+                *map(_readings, (*optimizers, *self._flatten_layers(include_self=False))),
+                *(id(variable) for variable in self.trainable_variables),
+                *(id(optimizer._learning_rate) for optimizer in optimizers))
+
+    def _alternate_many(self, images, labels, batch_size, count, discriminator_steps, gammas):
+        """`count` alternations, in one compiled call.
+
+        Returns the sums of D's loss, G's loss, mean D(x) and mean D(G(z)) over them, whether losses and weights stayed
+        finite, and how many alternations went well before that ended.
         """
         sums, finite, went_well = tf.zeros([4]), True, 0
-        step = tf.cast(self.generator_optimizer.iterations, tf.int32)
+        step = tf.cast(self._alternations.value, tf.int32)
         last = step + count
         while step < last:  # over tf.range, XLA would compile anew for each count
-            # Where discriminator_steps is the number 1 and no tensor there is no loop, so that XLA can overlap the
-            # step of D with the step of G.
-            repeat = 1
-            while repeat < discriminator_steps:
-                self.discriminator_step(*self._draw(images, batch_size, step, repeat))
-                repeat += 1
-            d_loss, d_real, d_fake = self.discriminator_step(*self._draw(images, batch_size, step, 0))
-            g_loss = self.generator_step(self._noise(batch_size, step, _OF_THE_GENERATOR))
-            sums += tf.stack([d_loss, g_loss, d_real, d_fake])
-            finite = tf.logical_and(finite, tf.math.is_finite(d_loss + g_loss))
+            report = self._on_all_replicas(images, labels, batch_size, step, discriminator_steps, gammas)
+            sums += report
+            finite = tf.logical_and(finite, tf.math.is_finite(report[0] + report[1]))
             went_well += tf.cast(finite, tf.int32)
             step += 1
-        for weight in self.generator.trainable_variables + self.discriminator.trainable_variables:
-            finite = tf.logical_and(finite, tf.reduce_all(tf.math.is_finite(weight)))
+            self._alternations.assign(tf.cast(step, tf.int64))
+        for weight in self.trainable_variables:
+            finite = tf.logical_and(finite, tf.reduce_all(tf.math.is_finite(weight.value)))
         return sums, finite, went_well
 
-    def _draw(self, images, batch_size, step, repeat):
-        """Real data, noise, and where between the two a gradient penalty looks.  What is not used costs nothing."""
-        x = _minibatch(images, batch_size, self.seed, step, repeat)
-        mix_shape = [batch_size] + [1] * (x.shape.rank - 1)
-        mix = _uniform(mix_shape, 0.0, 1.0, tf.float32, 0, self.seed, step, _OF_THE_MIX + repeat)
-        return x, self._noise(batch_size, step, repeat), mix
+    def _on_all_replicas(self, images, labels, *arguments):
+        """One alternation, each replica of a tf.distribute strategy on its share: the means over all of them."""
+        if self._replicas == 1:
+            return tf.stack(self._alternate(images, labels, *arguments))
 
-    def _noise(self, batch_size, step, repeat):
-        return _noise([batch_size, *self.generator.input_shape[1:]], self.prior, self.seed, step, repeat)
+        def on_one(images, labels, batch_size, *others):
+            if batch_size is None:
+                images, labels = self._share(images), None if labels is None else self._share(labels)
+            return tf.stack(self._alternate(images, labels, batch_size, *others)) / self._replicas
 
-    def save(self, path):
-        """Write all of the GAN to one file, so that `GAN.load(path)` trains on exactly as if it had never stopped.
+        strategy = self.distribute_strategy
+        return strategy.reduce("SUM", strategy.run(on_one, (images, labels, *arguments)), axis=None)
+
+    # -- what is checked and kept ------------------------------------------------------------------------------
+
+    def _check_labels(self, labels, n):
+        """Labels as a tensor [n, ...] for the networks' second input, or None for a pair without one."""
+        spec = self._pair.labels_spec
+        if spec is None:
+            if labels is not None:
+                raise ValueError("Labels were passed, but this pair is not conditional. Give both networks a second "
+                                 "input, as in keras.Model([noise, labels], ...), or leave the labels out.")
+            return None
+        if labels is None:
+            raise ValueError("This pair is conditional: its networks take labels as well. Pass one for each of the "
+                             f"{n} pictures: gan.fit(images, labels), gan.generate(n, labels=...).")
+        labels, shape = np.asarray(labels), spec.shape[1:]
+        if len(labels) != n or math.prod(labels.shape[1:]) != math.prod(shape):
+            raise ValueError(f"labels have the shape {list(labels.shape)}, expected {[n, *shape]}: one for each "
+                             "picture.")
+        return tf.cast(labels.reshape(n, *shape), spec.dtype)
+
+    def get_config(self):
+        config = {"seed": self.seed, "prior": self.prior}
+        for part in "generator", "discriminator":
+            config[part] = keras.saving.serialize_keras_object(getattr(self, part))
+        return config
+
+    @classmethod
+    def from_config(cls, config):
+        parts = {}
+        for part in "generator", "discriminator":
+            try:
+                parts[part] = keras.saving.deserialize_keras_object(config[part])
+            except Exception as error:
+                raise ValueError(_cannot_be_made(part, config[part], error)) from None
+        return cls(**parts, seed=config["seed"], prior=config["prior"])
+
+    def get_compile_config(self):
+        if not self.compiled:
+            return {}
+        config = {name: getattr(self, name) for name in self._COMPILED} | {"jit_compile": self._jit}
+        for name in _OPTIMIZERS:
+            config[name] = keras.saving.serialize_keras_object(config[name])
+        own = LOSSES.get(self.loss.name) is not self.loss
+        return config | {"loss": self.loss.name, "loss_of_your_own": own}
+
+    def compile_from_config(self, config):
+        name, own = config["loss"], config.pop("loss_of_your_own")
+        if own:
+            config["loss"] = keras.saving.get_registered_object(name)
+            if not isinstance(config["loss"], Loss):
+                raise ValueError(f"This GAN was trained with a loss of your own, {name!r}, which a file cannot hold. "
+                                 f"Pass it: keras.saving.load_model(path, custom_objects={{{name!r}: ...}}).")
+        for name in _OPTIMIZERS:
+            config[name] = keras.saving.deserialize_keras_object(config[name])
+        self.compile(**config)
+
+    def save(self, filepath, overwrite=True, **options):
+        """As in Keras, to a .keras file, with all that training needs to go on exactly as if it had never stopped.
 
         The file is written under another name first, and takes its own when it is whole.
         """
-        about = {
-            "format": _FORMAT, "loss": self.loss.name, "loss_of_your_own": self.loss is not LOSSES.get(self.loss.name),
-            "seed": self.seed,
-            "discriminator_steps": self.discriminator_steps, "prior": self.prior,
-            **{part: keras.saving.serialize_keras_object(getattr(self, part)) for part in _PARTS},
-        }
-        with _replacing(path) as file:
-            np.savez(file, about=json.dumps(about),
-                     **{str(i): variable.numpy() for i, variable in enumerate(self.variables)})
+        if not overwrite and os.path.exists(filepath):
+            raise FileExistsError(f"There is a file {filepath} already. Give another path, or pass overwrite=True.")
+        with _replacing(filepath) as whole:
+            super().save(whole, **options)
 
-    @classmethod
-    def load(cls, path, loss=None, **parts):
-        """The GAN that `save` wrote to `path`.
+    def save_weights(self, filepath, overwrite=True, **options):
+        """As in Keras, to a .weights.h5 file, optimisers and count included; written like `save`'s."""
+        if not overwrite and os.path.exists(filepath):
+            raise FileExistsError(f"There is a file {filepath} already. Give another path, or pass overwrite=True.")
+        with _replacing(filepath) as whole:
+            super().save_weights(whole, **options)
 
-        loss: needed where the GAN was trained with a loss of your own, which a file cannot hold
-        parts: generator, discriminator, generator_optimizer or discriminator_optimizer to load into, where Keras
-            cannot make them again from the file; they must have the architecture of the saved ones
-
-        Raises FileNotFoundError where there is no such file, ValueError where it holds something else.
-        """
-        path = Path(path)
-        if not path.exists():
-            raise FileNotFoundError(f"There is no file {path}. Expected: a file that gan.save(path) wrote.")
-        if unknown := parts.keys() - set(_PARTS):
-            raise TypeError(f"GAN.load takes no {_listed(sorted(unknown))}, expected some of {_listed(_PARTS)}.")
-        about, values = _read_saved(path)
-        if loss is None and about["loss_of_your_own"]:
-            raise ValueError(f"{path} was trained with a loss of your own, {about['loss']!r}, which a file cannot "
-                             "hold. Pass it: GAN.load(path, loss=...).")
-        parts = {part: parts[part] if part in parts else keras.saving.deserialize_keras_object(about[part])
-                 for part in _PARTS}
-        gan = cls(loss=loss or about["loss"], seed=about["seed"], prior=about["prior"],
-                  discriminator_steps=about["discriminator_steps"], **parts)
-        for variable, value in itertools.zip_longest(gan.variables, values):
-            if variable is None or value is None or tuple(variable.shape) != value.shape:
-                raise ValueError(
-                    f"{path} holds a GAN of another architecture: {_shape(value)} in the file stands where "
-                    f"{_shape(variable)} is expected. Build the parts that you pass to GAN.load as they were when "
-                    "the file was saved, or pass none: the file's own are then built.")
-        gan._restore(values)
-        return gan
-
-    def _restore(self, values):
-        for variable, value in zip(self.variables, values):
-            variable.assign(value)
+    def load_weights(self, filepath, **options):
+        """As in Keras, from a file of `save` or `save_weights`; where that fails, the GAN stays as it was."""
+        before = self._values()
+        try:
+            super().load_weights(filepath, **options)
+        except Exception as error:
+            self._restore(before)
+            raise ValueError(f"{filepath} does not hold the weights of a GAN like this one; the weights stay as they "
+                             "were. Give the path of another file, or have the GAN made from the file: "
+                             f"keras.saving.load_model(path). ({str(error).strip().splitlines()[0]})") from error
 
 
-# Repeats in a key: below _MOST_STEPS the steps of D, then the mixes of those steps, and last the generator's noise.
+SECONDS_IN_A_CALL = 0.25
+_OPTIMIZERS = "generator_optimizer", "discriminator_optimizer"
+_REPORT = "d_loss", "g_loss", "d_real", "d_fake"
+# Repeats in a key: below _MOST_STEPS the steps of D, then the mixes of those steps, and last what is drawn once.
 _MOST_STEPS = _OF_THE_MIX = 500
-_OF_THE_GENERATOR = 2**10 - 1
-_FORMAT = "gan_lib.GAN 1"
-_PARTS = "generator", "discriminator", "generator_optimizer", "discriminator_optimizer"
-
-
-def _read_saved(path):
-    """What `save` wrote: its description, and the list of its arrays."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            about = json.loads(str(file["about"]))
-            values = [file[str(i)] for i in range(len(file.files) - 1)]
-        if about["format"] != _FORMAT:
-            raise ValueError(f"its format is {about['format']!r}, expected {_FORMAT!r}")
-    except (*_BROKEN_FILE, KeyError) as error:
-        raise ValueError(f"{path} is not a whole file written by gan.save(path): {error}. "
-                         "Give the path of another file, or train and save again.") from error
-    return about, values
-
-
-def _shape(array):
-    return "nothing" if array is None else f"an array {list(array.shape)}"
-
-
-def _find_loss(loss):
-    if isinstance(loss, Loss):
-        return loss
-    if loss not in LOSSES:
-        raise ValueError(f"There is no loss {loss!r}. Expected one of {_known_losses()}, or a Loss of your own.")
-    return LOSSES[loss]
-
-
-def _known_losses():
-    return _listed(LOSSES)
-
-
-def _listed(names):
-    return ", ".join(map(repr, names))
-
-
-def _check_networks(generator, discriminator):
-    pixels, wanted, logits = generator.output_shape, discriminator.input_shape, discriminator.output_shape
-    if pixels != wanted:
-        raise ValueError(f"The generator draws {pixels}, the discriminator reads {wanted}. Expected the same: "
-                         "build both with the same number of pixels.")
-    if logits[-1] != 1:
-        raise ValueError(f"The discriminator returns {logits}, expected one logit for each picture, (None, 1): "
-                         "end it with Dense(1) and no activation.")
-
-
-def _check_count(name, value, at_most=math.inf):
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or not 1 <= value <= at_most:
-        limit = "" if at_most == math.inf else f" and at most {at_most}"
-        raise ValueError(f"{name} is {value!r}, expected a whole number of at least 1{limit}.")
-
-
-def _check_seed(seed):
-    if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or not 0 <= seed < 2**20:
-        raise ValueError(f"seed is {seed!r}, expected a whole number from 0 to 2**20 - 1.")
-
-
-def _check_images(images, shape, pixels):
-    """Data as a float32 tensor [n, *shape], within [0, 1] where they are pixels, or an error that says what to do."""
-    if not tf.is_tensor(images):
-        images = np.asarray(images)
-        if images.dtype.kind not in "fiub":
-            raise TypeError(f"images hold {images.dtype}, expected float32.")
-        images = tf.identity(images.astype(np.float32, copy=False))  # tf.constant would keep a second copy
-    images = tf.cast(images, tf.float32)
-    if tuple(images.shape[1:]) != shape or not images.shape[0]:
-        wanted = ", ".join(map(str, shape))
-        raise ValueError(f"images have the shape {list(images.shape)}, expected [n, {wanted}] with n of at least 1. "
-                         f"Pictures of another shape: images.reshape(len(images), {wanted}).")
-    low, high = float(tf.reduce_min(images)), float(tf.reduce_max(images))
-    if not tf.reduce_all(tf.math.is_finite(images)):
-        raise ValueError("images hold NaN (not a number) or infinity, expected numbers. "
-                         "Find them with np.isfinite(images).")
-    if pixels and (low < 0 or high > 1):
-        advice = " Divide them by 255." if low >= 0 and 1 < high <= 255 else ""
-        raise ValueError(f"images hold values from {low:g} to {high:g}, expected [0, 1]: this generator ends in a "
-                         f"sigmoid and draws nothing else.{advice}")
-    return images
+_OF_THE_LAYERS, _OF_THE_GENERATOR = 2**10 - 2, 2**10 - 1
 
 
 @functools.cache
-def _has_xla():
-    """Whether this TensorFlow can compile for the CPU with XLA: the wheels for Windows cannot."""
+def _random_numbers(algorithm):
+    """A function that draws random numbers, compiled by XLA by itself wherever it is called, if XLA is to be had.
+
+    Threefry costs less than the usual Philox, but there is no Threefry without XLA.
+    """
+    def draw(kind, shape, high, key):
+        if kind == "rows":
+            return tf.random.stateless_uniform(shape, key, 0, high, tf.int32, alg=algorithm)
+        if kind == "seeds":
+            return tf.random.stateless_uniform(shape, key, None, None, tf.int32, alg=algorithm)
+        if kind == "mix":
+            return tf.random.stateless_uniform(shape, key, alg=algorithm)
+        if kind == "normal":
+            return tf.random.stateless_normal(shape, key, alg=algorithm)
+        # Uniform noise on [-1, 1) in steps of 1/32768: two numbers from each 32 random bits.
+        size = tf.reduce_prod(shape)
+        pairs = tf.random.stateless_uniform([(size + 1) // 2], key, None, None, tf.int32, alg=algorithm)
+        bits = tf.reshape(tf.bitcast(pairs, tf.int16), [-1])
+        return tf.reshape(tf.cast(bits[:size], tf.float32) / 32768, shape)
+
+    return tf.function(draw, jit_compile=algorithm == "threefry")
+
+
+def _xla_works():
+    """Whether XLA can compile for this machine as it is set now: the wheels for Windows cannot, nor check_numerics."""
     try:
-        tf.function(lambda: tf.constant(1) + 1, jit_compile=True)()
+        tf.function(lambda: tf.random.stateless_normal([1], [0, 0], alg="threefry"), jit_compile=True)()
         return True
     except tf.errors.OpError:
         return False
 
 
-def _uniform(shape, low, high, dtype, stream, seed, step, repeat):
-    """Random numbers that depend on (seed, step, repeat) alone; streams 0 and 1 have nothing in common."""
-    return tf.random.stateless_uniform(shape, _key(stream, seed, step, repeat), low, high, dtype, alg=_algorithm())
+def _with(data, labels):
+    """What a network is called on."""
+    return data if labels is None else [data, labels]
 
 
-def _key(stream, seed, step, repeat):
-    """2 x 32 bits: 20 for the seed, 1 for the stream, 10 for the repeat, and 32 for the step."""
-    return tf.stack([2**11 * seed + 2**10 * stream + repeat, step])
+def _forward(network, data, labels):
+    """A network's output, as in training, in float32, and what its layers add to the loss in this call."""
+    output = network(_with(data, labels), training=True)
+    regularized = sum(weight.regularizer is not None for weight in network.trainable_variables)
+    added = network.losses[:len(network.losses) - regularized]  # the regularisers' come last
+    return tf.cast(output, tf.float32), sum(tf.cast(tf.reduce_sum(loss), tf.float32) for loss in added)
 
 
-def _algorithm():
-    """Threefry costs less than the usual Philox here, but there is no Threefry without XLA."""
-    return "threefry" if _has_xla() else "philox"
+def _regularization(network):
+    """What the regularisers of a network's weights add to its loss."""
+    return sum(tf.cast(weight.regularizer(weight), tf.float32)
+               for weight in network.trainable_variables if weight.regularizer is not None)
 
 
-def _minibatch(images, batch_size, seed, step, repeat):
-    rows = _uniform([batch_size], 0, tf.shape(images)[0], tf.int32, 0, seed, step, repeat)
-    return tf.gather(images, rows)
+def _readings(thing):
+    """The plain settings of a layer or an optimiser, which a compiled function takes as constants."""
+    plain = ((name, value) for name, value in vars(thing).items() if isinstance(value, (bool, int, float, str))
+             or name == "activation")
+    return id(thing), getattr(thing, "trainable", None), tuple(item for item in plain if not item[0].startswith("_"))
 
 
-def _noise(shape, prior, seed, step, repeat):
-    """Noise of this shape; if uniform, on [-1, 1) in steps of 1/32768: two numbers from each 32 random bits."""
-    if prior == "normal":
-        return tf.random.stateless_normal(shape, _key(1, seed, step, repeat), alg=_algorithm())
-    size = math.prod(shape)
-    pairs = _uniform([(size + 1) // 2], None, None, tf.int32, 1, seed, step, repeat)
-    bits = tf.reshape(tf.bitcast(pairs, tf.int16), [-1])
-    return tf.reshape(tf.cast(bits[:size], tf.float32) / 32768, shape)
+def _acts_at_each_batch(callback):
+    """Whether a callback does something when a batch begins or ends, and not only when an epoch does."""
+    own = keras.callbacks.ProgbarLogger, keras.callbacks.History
+    how_often = getattr(callback, "save_freq", getattr(callback, "update_freq", None))
+    if isinstance(callback, own) or how_often == "epoch":
+        return False
+    hooks = "on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end"
+    return any(getattr(getattr(callback, hook), "__func__", None) is not getattr(keras.callbacks.Callback, hook)
+               for hook in hooks)
 
 
-def _gradient_penalty(discriminator, x):
-    """mean (|gradient of the logit at x| - 1)^2, where each logit depends on its own x alone.
+class _Resident:
+    """Data that are kept in memory: each minibatch is drawn from all of them."""
 
-    A network of many networks side by side has many logits for each x.
+    def __init__(self, gan, x, y, batch_size):
+        self._gan, self._batch_size = gan, batch_size
+        self._images = gan._pair.checked(x)
+        self._labels = gan._check_labels(y, len(self._images))
+        self.steps_in_a_pass = math.ceil(len(self._images) / batch_size)
+
+    def next(self, count, again):
+        """A function that trains for a number of alternations, and that number: not more than `count`."""
+        return self._gan._loop(self._images, self._labels, self._batch_size), count
+
+
+class _Stream:
+    """Data that come as a tf.data.Dataset: each alternation takes one minibatch."""
+
+    def __init__(self, gan, dataset, y):
+        if y is not None:
+            raise ValueError("y was passed beside a Dataset, expected the labels in it: "
+                             "tf.data.Dataset.from_tensor_slices((images, labels)).batch(128).")
+        spec = dataset.element_spec
+        self._gan, self._dataset, self._paired = gan, dataset, isinstance(spec, tuple)
+        x, expected = spec[0] if self._paired else spec, gan._pair.data_shape
+        if not isinstance(x, tf.TensorSpec) or (self._paired and len(spec) != 2):
+            raise TypeError(f"The Dataset gives {spec}, expected minibatches x, or pairs (x, labels). "
+                            "Bring it into that form with dataset.map(...).")
+        if not x.shape.is_compatible_with(expected):
+            advice = " Put minibatches together: dataset.batch(128)." if x.shape.rank == len(expected) - 1 else ""
+            raise ValueError(f"The Dataset gives the shape {list(x.shape)}, expected {list(expected)}.{advice}")
+        size = int(dataset.cardinality())
+        self.endless = size == tf.data.INFINITE_CARDINALITY
+        self.steps_in_a_pass = size if size > 0 else None
+        self._batches = iter(dataset)
+        self._gan._pair.checked(self._first()[0])
+
+    def _first(self):
+        """The first minibatch of a new pass."""
+        batch = next(iter(self._dataset), None)
+        if batch is None:
+            raise ValueError("The Dataset gives no minibatch at all, expected at least one. Are there fewer pictures "
+                             "than a minibatch takes, and does it drop what remains (drop_remainder=True)?")
+        return batch if self._paired else (batch, None)
+
+    def next(self, count, again):
+        """As above, for one alternation; at the end of the data they are begun again, or there is no function."""
+        batch = next(self._batches, None)
+        if batch is None:
+            self._batches = iter(self._dataset)
+            if not again:
+                return None, 0
+            batch = next(self._batches)
+        x, y = batch if self._paired else (batch, None)
+        return self._gan._loop(tf.cast(x, tf.float32), self._gan._check_labels(y, len(x)), None), 1
+
+
+# -- do the parts fit together? ---------------------------------------------------------------------------------
+
+
+class _Pair:
+    """What is known of two networks from tracing them once, without computing anything: shapes, ranges, operations.
+
+    Raises ValueError or TypeError where they do not fit together.
     """
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        logits = discriminator(x)
-    gradient = tape.gradient(logits, x)
-    squares = tf.reduce_sum(gradient**2, axis=range(logits.shape.rank - 1, x.shape.rank))
-    return tf.reduce_mean((tf.sqrt(squares + 1e-12) - 1) ** 2)  # a square root at exactly 0 would have no gradient
+
+    def __init__(self, generator, discriminator):
+        for name, network in ("generator", generator), ("discriminator", discriminator):
+            _check_network(name, network)
+        if {id(v) for v in generator.variables} & {id(v) for v in discriminator.variables}:
+            raise ValueError("The generator and the discriminator share a layer, expected two networks with weights of "
+                             "their own: a step of one must not move the other. Build that layer twice.")
+        self.loops = {}  # form -> compiled function
+        self.layers_seeds = [variable for network in (generator, discriminator)
+                             for variable in network.variables if "seed_generator_state" in variable.path]
+        noise, self.labels_spec = _inputs_of("generator", generator)
+        data, d_labels = _inputs_of("discriminator", discriminator)
+        self.noise_shape, self.data_shape = tuple(noise.shape[1:]), tuple(data.shape)
+        if (self.labels_spec is None) != (d_labels is None):
+            conditional, other = ("generator", "discriminator") if d_labels is None else ("discriminator", "generator")
+            raise ValueError(f"The {conditional} takes labels, the {other} does not. Give both a second input, or "
+                             "neither.")
+        if None in self.noise_shape:
+            raise ValueError(f"The generator takes noise of the shape {_said(noise.shape)}, expected a fixed size. "
+                             "Start it with keras.Input((100,)).")
+        graph, gradients, drawn, self.logits_shape = self._trace(generator, discriminator, noise)
+        if self.logits_shape[-1:] != (1,):
+            raise ValueError(f"The discriminator returns {_said(self.logits_shape)}, expected one logit for each "
+                             "picture, (None, 1): end it with Dense(1) and no activation.")
+        if (end := _end_of(graph.outputs[1])) in ("Sigmoid", "Softmax", "Tanh", "Relu", "Softplus"):
+            raise ValueError(f"The discriminator ends in a {end.lower()}, expected a logit, any number: every loss "
+                             "here takes the number before the sigmoid. End it with Dense(1) and no activation.")
+        for name, has_one in zip(("generator", "discriminator"), gradients):
+            if not has_one:
+                raise ValueError("What the discriminator says of generated data has no gradient with respect to any "
+                                 f"weight of the {name}, so it could never learn. Is there a layer that rounds, "
+                                 "chooses (argmax) or leaves TensorFlow on the way?")
+        self.draws = {"Sigmoid": (0, 1), "Softmax": (0, 1), "Tanh": (-1, 1)}.get(_end_of(graph.outputs[0]))
+        # XLA runs these many times slower on a processor (openxla/xla#34273); on a GPU it does not.
+        definition = graph.as_graph_def()
+        nodes = [*definition.node, *(node for part in definition.library.function for node in part.node_def)]
+        slow = any(node.op.startswith(("Conv", "DepthwiseConv", "While", "StatelessWhile")) for node in nodes)
+        self.slow_in_xla = slow and not tf.config.list_physical_devices("GPU")
+
+    def _trace(self, generator, discriminator, noise):
+        """Graph, which networks get a gradient, and the shapes of what G draws and of what D returns."""
+        gradients, shapes = [], []
+
+        def both(z, labels):
+            with tf.GradientTape(persistent=True) as tape:
+                drawn = _forward(generator, z, labels)[0]
+                shapes.append(tuple(drawn.shape))
+                if not drawn.shape.is_compatible_with(self.data_shape) or None in shapes[0][1:]:
+                    raise ValueError(
+                        f"The generator draws {_said(drawn.shape)}, the discriminator reads {_said(self.data_shape)}. "
+                        "Expected the same: build both for the same pictures, with the same number of pixels.")
+                logits = _forward(discriminator, drawn, labels)[0]
+                shapes.append(tuple(logits.shape))
+            for network in generator, discriminator:
+                weights = network.trainable_variables
+                if not weights or tf.distribute.has_strategy():  # outside of its replicas a strategy has no gradients
+                    gradients.append(True)
+                else:
+                    gradients.append(any(gradient is not None for gradient in tape.gradient(logits, weights)))
+            return drawn, logits
+
+        trace = tf.autograph.experimental.do_not_convert(both)
+        graph = tf.function(trace).get_concrete_function(noise, self.labels_spec).graph
+        return graph, gradients, *shapes[-2:]
+
+    def checked(self, x):
+        """Data as a float32 tensor [n, ...] within what G can draw, or an error that says what to do."""
+        tensor, low, high = _as_tensor(x)
+        expected = [("n" if size is None else size) for size in self.data_shape]
+        if tensor.shape.rank == 0 or not tensor.shape.is_compatible_with(self.data_shape) or not len(tensor):
+            raise ValueError(f"images have the shape {list(tensor.shape)}, expected [{', '.join(map(str, expected))}] "
+                             f"with n of at least 1. {self._advice_on_shape(tuple(tensor.shape))}")
+        if not math.isfinite(low) or not math.isfinite(high):
+            raise ValueError("images hold NaN (not a number) or infinity, expected numbers. "
+                             "Find them with np.isfinite(images).")
+        if self.draws is not None and (low < self.draws[0] or high > self.draws[1]):
+            raise ValueError(f"images hold values from {low:g} to {high:g}, expected {list(self.draws)}: this "
+                             f"generator ends in a {'tanh' if self.draws[0] else 'sigmoid'} and draws nothing else."
+                             f"{self._advice_on_range(low, high)}")
+        if self.draws == (-1, 1) and low >= 0:
+            warnings.warn(f"images hold values from {low:g} to {high:g}, but this generator ends in a tanh and draws "
+                          "from -1 to 1. Bring them there, 2 * images - 1, or let it end in a sigmoid.", stacklevel=4)
+        return tensor
+
+    def _advice_on_shape(self, shape):
+        wanted = self.data_shape[1:]
+        if 0 in shape[:1]:
+            return "There is no picture in them: is the folder empty, or a selection too narrow?"
+        if shape == wanted:
+            return "For a single picture: images[None]."
+        if math.prod(shape[1:]) == math.prod(wanted):
+            return f"Pictures of another shape: images.reshape(len(images), {', '.join(map(str, wanted))})."
+        pixels = math.prod(shape[1:])
+        return ("Scale the pictures to that size (load_images does), or build both networks for theirs: "
+                f"build_generator(pixels={pixels}) and build_discriminator(pixels={pixels}) with "
+                f"images.reshape(len(images), {pixels}).")
+
+    def _advice_on_range(self, low, high):
+        if low >= 0 and 1 < high <= 255:
+            return " Divide them by 127.5 and subtract 1." if self.draws[0] else " Divide them by 255."
+        if self.draws == (0, 1) and -1 <= low and high <= 1:
+            return " Bring them there, (images + 1) / 2, or let the generator end in a tanh."
+        return ""
 
 
-class Report(NamedTuple):
-    """How the alternations since the last report went: their means, and the count so far."""
-
-    step: int  # alternations trained so far, all in all
-    d_loss: float
-    g_loss: float
-    d_real: float  # mean sigmoid of a(x), 0 to 1: mean D(x), where a is a logit
-    d_fake: float  # mean sigmoid of a(G(z)), 0 to 1: mean D(G(z)), where a is a logit
-    per_second: float  # alternations per second, compiling not counted
+def _check_network(name, network):
+    if not isinstance(network, keras.Model):
+        raise TypeError(f"{name} is {network!r:.60}, expected a Keras model, as of keras.Sequential([...]).")
+    if not network.built:
+        raise ValueError(f"The {name} does not know the shape of its input yet. Start it with keras.Input(...), for "
+                         "example keras.Input((100,)) for noise, or call a model of your own once, on data of that "
+                         "shape.")
 
 
-def train(gan, images, steps, *, batch_size=128, report_every=100):
-    """Train `gan` for `steps` alternations while you iterate over it; each turn gives a `Report`.
+def _inputs_of(name, network):
+    """What a network takes, as specifications: data, and labels or None."""
+    if getattr(network, "inputs", None):
+        specs = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in network.inputs]
+    else:  # a model of one's own remembers the shapes it was built with
+        shapes = (network.get_build_config() or {}).get("input_shape")
+        shapes = [shapes] if isinstance(shapes, tuple) and not isinstance(shapes[0], (tuple, list)) else shapes or ()
+        specs = [tf.TensorSpec((None, *shape[1:]), kind) for shape, kind in zip(shapes, ("float32", "int32"))]
+    if not 1 <= len(specs) <= 2 or isinstance(getattr(network, "input", None), dict):
+        raise ValueError(f"The {name} has {len(specs)} inputs, expected one, noise or data, or two in a list: that "
+                         "and labels.")
+    return specs[0], specs[1] if len(specs) == 2 else None
 
-        for report in train(gan, images, steps=1000):
-            print(report)
 
-    Between two reports the loop may draw, change learning rates or `gan.discriminator_steps`, or `break`.  Stopping
-    the cell (KeyboardInterrupt) leaves the GAN as it was after its last whole slice, and training can go on.
+def _end_of(tensor):
+    """The type of the operation that made a tensor of a graph, seen through those that only bring it into shape."""
+    through = ("Reshape", "Identity", "Squeeze", "ExpandDims", "Transpose", "Cast", "Mean", "StridedSlice",
+               "EnsureShape", "CheckNumericsV2")
+    while tensor.op.type in through:
+        tensor = tensor.op.inputs[0]
+    return tensor.op.type
 
-    images: float [n, pixels], in [0, 1] if the generator ends in a sigmoid (as that of `build_generator` does);
-        a float32 tf.Tensor is taken as it is, an array is copied into one
-    steps: alternations to train, at least 1; each is `gan.discriminator_steps` steps of D, then one of G, each on a
-        fresh minibatch drawn with replacement and on fresh noise (Goodfellow et al. 2014, Algorithm 1)
-    report_every: alternations in one slice, which runs as one compiled call
 
-    Raises ValueError or TypeError at once for wrong arguments; FloatingPointError, while you iterate, when a loss
-    stops being finite: the weights are then those of the last report.
+def _said(shape):
+    return str(tuple(shape))
+
+
+def _optimizer_of(network, optimizer, name):
+    """A Keras optimiser that has memory for all weights of a network, as Keras's own compile would make it."""
+    if isinstance(optimizer, str):
+        optimizer = keras.optimizers.get(optimizer)
+    if not isinstance(optimizer, keras.optimizers.Optimizer):
+        raise TypeError(f"{name} is {optimizer!r:.60}, expected an optimiser of Keras, as "
+                        "keras.optimizers.Adam(0.001).")
+    if network.dtype_policy.name == "mixed_float16" and not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    weights = network.trainable_variables
+    if not optimizer.built and weights:
+        optimizer.build(weights)  # now: a compiled function cannot make variables when it is called a second time
+    known = {id(weight) for weight in getattr(optimizer, "inner_optimizer", optimizer)._trainable_variables}
+    if not known >= {id(weight) for weight in weights}:
+        raise ValueError(f"{name} belongs to other weights: it was built for another network, or while layers of this "
+                         "one were frozen. Each network needs an optimiser of its own, made anew: "
+                         "keras.optimizers.Adam(0.001).")
+    return optimizer
+
+
+_seen = {}  # id of an array or a tensor -> a weak reference to it, some of its rows, and what became of it
+
+
+def _as_tensor(x):
+    """Data as a float32 tensor, and their lowest and highest value; NaN or infinite where they hold such a number.
+
+    For large arrays that is remembered, since to copy and to look at all of MNIST takes longer than many an
+    alternation.  A change of such an array in place is noticed by a thousand of its rows.
     """
-    _check_count("steps", steps)
-    _check_count("batch_size", batch_size)
-    _check_count("report_every", report_every)
-    images = _check_images(images, gan.discriminator.input_shape[1:], pixels=_draws_pixels(gan.generator))
-    return _Training(gan, images, steps, batch_size, report_every)
+    if not tf.is_tensor(x):
+        if not isinstance(x, np.ndarray):
+            x = _array_of(x)
+        if x.dtype.kind not in "fiub":
+            raise TypeError(f"images hold {x.dtype}, expected float32.")
+    large = x.shape and math.prod(x.shape) > 10**6
+    if not large:
+        return _copied_and_measured(x)
+    rows = None if tf.is_tensor(x) else x[::max(1, len(x) // 1000)].copy()
+    known, known_rows, result = _seen.get(id(x), (lambda: None, None, None))
+    if known() is not x or (rows is not None and not np.array_equal(rows, known_rows)):
+        result = _copied_and_measured(x)
+        key = id(x)
+        forget = functools.partial(_seen.pop, key, None)  # bound now: at Python's end `_seen` may be gone before x
+        _seen[key] = weakref.ref(x, lambda _: forget()), rows, result
+    return result
 
 
-def _draws_pixels(generator):
-    """Whether the generator ends in a sigmoid: then it can only reach data within [0, 1]."""
-    return getattr(generator.layers[-1], "activation", None) is keras.activations.sigmoid
+def _copied_and_measured(x):
+    tensor = tf.cast(x if tf.is_tensor(x) else tf.identity(x.astype(np.float32, copy=False)), tf.float32)
+    if not tf.size(tensor):
+        return tensor, 0.0, 0.0
+    return tensor, float(tf.reduce_min(tensor)), float(tf.reduce_max(tensor) + 0 * tf.reduce_sum(tensor))
 
 
-class _Training:
-    """An iterator of reports that trains as it goes, and complains when nobody iterated over it."""
-
-    def __init__(self, *arguments):
-        self._started = False
-        self._reports = self._run(*arguments)
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        self._started = True
-        return next(self._reports)
-
-    def __repr__(self):
-        return "<training: iterate over it, for example with list(train(...)), to make it run>"
-
-    def __del__(self):
-        if not getattr(self, "_started", True):
-            warnings.warn("train(...) was called, but nothing iterated over it, so nothing was trained. "
-                          "Write: for report in train(...): ...", RuntimeWarning, stacklevel=2)
-
-    @staticmethod
-    def _run(gan, images, steps, batch_size, report_every):
-        last, compiled = gan.step + steps, None
-        while gan.step < last:
-            _check_count("gan.discriminator_steps", gan.discriminator_steps, at_most=_MOST_STEPS)
-            kind = gan.discriminator_steps == 1, gan.loss, gan.prior
-            form = 1 if kind[0] else tf.constant(gan.discriminator_steps), gan.loss, gan.prior
-            if kind != compiled:
-                gan._compiled(images, batch_size, tf.constant(0), *form)  # compiles, and trains nothing
-                compiled = kind
-            before, count = [v.numpy() for v in gan.variables], min(report_every, last - gan.step)
-            start = time.perf_counter()
-            sums, finite, went_well = gan._compiled(images, batch_size, tf.constant(count), *form)
-            if not finite:
-                gan._restore(before)
-                raise FloatingPointError(_why_not_finite(gan, min(int(went_well) + 1, count)))
-            yield Report(gan.step, *(sums.numpy() / count).tolist(), count / (time.perf_counter() - start))
+def _array_of(x):
+    """Data that came as something else than an array, or an error that names it."""
+    cures = {
+        Digits: "pass its pictures: digits.train_images",
+        str: "read the pictures: load_images(folder)", Path: "read the pictures: load_images(folder)",
+        tuple: "pass the pictures alone, or fit(images, labels) for a conditional pair",
+        type(None): "expected an array or a tf.data.Dataset",
+    }
+    for kind, cure in cures.items():
+        if isinstance(x, kind):
+            raise TypeError(f"images are {type(x).__name__}, expected one array [n, ...]: {cure}.")
+    if hasattr(x, "__next__") or isinstance(x, keras.utils.PyDataset):
+        raise TypeError(f"images are {type(x).__name__}, expected one array [n, ...] or a tf.data.Dataset: "
+                        "np.concatenate(list(batches)), or tf.data.Dataset.from_generator(...).")
+    try:
+        return np.asarray(x)
+    except ValueError as error:
+        raise ValueError("images are pictures of unequal size, expected one array [n, ...]: scale them to one size "
+                         f"first (load_images does). ({error})") from None
 
 
-def _why_not_finite(gan, alternations_later):
-    if gan.loss.name == "log":
-        why = ("It takes the logarithm of a probability, and float32 rounds a probability close to 0 or 1 to exactly "
-               "0 or 1: log 0 is -inf. Train with the loss 'logistic', the same function from logits.")
+def _cannot_be_made(part, config, error):
+    """What to do where Keras cannot make a part of a saved GAN; its own words hold the whole configuration."""
+    if "Lambda" in str(error) and "safe_mode" in str(error):
+        cure = ("It has a Lambda layer, whose code Keras runs only if you trust the file: "
+                "keras.saving.load_model(path, safe_mode=False). A Layer class of your own would be safer.")
+    elif own := sorted(_classes_of_ones_own(config)):
+        passed = ", ".join(f"{name!r}: {name}" for name in own)
+        cure = (f"It has {_listed(own)}, which Python does not find by itself here. Define or import it, and pass it: "
+                f"keras.saving.load_model(path, custom_objects={{{passed}}}).")
     else:
-        why = ("The weights may have grown without bound: lower the learning rates. Or the loss is infinite somewhere: "
-               "go on with another one.")
-    return (f"The loss {gan.loss.name!r} stopped being finite at alternation "
-            f"{gan.step + alternations_later}. {why} "
-            f"The weights are those of the last report, at alternation {gan.step}.")
+        cure = "It may have been saved with another version of Keras."
+    return f"The {part} of this GAN cannot be made from the file. {cure} ({str(error).strip().splitlines()[0]:.200})"
+
+
+def _classes_of_ones_own(config):
+    """The names of all classes in a Keras configuration that are not Keras's."""
+    names = set()
+    for value in config.values() if isinstance(config, dict) else config if isinstance(config, list) else ():
+        names |= _classes_of_ones_own(value)
+    if isinstance(config, dict) and "class_name" in config and "builtins" not in str(config.get("module")):
+        if not str(config.get("module") or "keras").startswith("keras") or config.get("registered_name"):
+            names.add(config["class_name"])
+    return names
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -846,92 +1526,183 @@ GRADIENT = {"color": "#D55E00", "linestyle": "-."}
 
 _DPI = 110
 
+# A learner's own style, a dark one perhaps, is for the learner's own figures: ours are drawn on white.
+_STYLE = {name: value for name, value in matplotlib.rcParamsDefault.items() if name.split(".")[0] in (
+    "_internal", "axes", "figure", "font", "grid", "image", "legend", "lines", "markers", "mathtext", "patch", "path",
+    "savefig", "scatter", "text", "xtick", "ytick")}
+_style_lock, _set_aside = threading.Lock(), []
 
-def draw_digits(axes, images, columns=10, title=None, headings=()):
-    """Draw pictures [n, 784] on Matplotlib axes, `columns` to a row under their headings, ink dark on white."""
-    images = np.asarray(images)
+
+@contextlib.contextmanager
+def _our_style():
+    """Matplotlib's default settings, until the last thread that draws such a figure is done."""
+    with _style_lock:
+        _set_aside.append({name: matplotlib.rcParams[name] for name, value in _STYLE.items()
+                           if matplotlib.rcParams[name] != value})
+        matplotlib.rcParams.update({name: _STYLE[name] for name in _set_aside[-1]})
+    try:
+        yield
+    finally:
+        with _style_lock:
+            own = _set_aside.pop()
+            if not _set_aside:
+                matplotlib.rcParams.update(own)
+
+
+def draw_images(axes, images, columns=10, title=None, headings=(), shape=None, cmap="gray_r"):
+    """Draw pictures on Matplotlib axes, `columns` to a row under their headings; as in `show_images`."""
     _check_count("columns", columns)
-    if images.ndim != 2 or images.shape[1] != 784 or not len(images):
-        raise ValueError(f"images have the shape {list(images.shape)}, expected [n, 784] with n of at least 1.")
-    rows = math.ceil(len(images) / columns)
-    sheet = np.zeros((rows, columns, 30, 30), np.float32)  # each picture in a frame of one pixel of paper
-    sheet.reshape(-1, 30, 30)[:len(images), 1:29, 1:29] = images.reshape(-1, 28, 28)
-    sheet = sheet.swapaxes(1, 2).reshape(30 * rows, 30 * columns)
-    axes.imshow(sheet, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
+    pictures = _pictures(images, shape)
+    _, height, width, *colors = pictures.shape
+    rows = math.ceil(len(pictures) / columns)
+    paper = 1.0 if colors or cmap != "gray_r" else 0.0  # white
+    sheet = np.full((rows * columns, height + 2, width + 2, *colors), paper, np.float32)
+    sheet[:len(pictures), 1:-1, 1:-1] = np.clip(pictures, 0, 1)  # each in a frame of one pixel of paper
+    sheet = sheet.reshape(rows, columns, height + 2, width + 2, *colors).swapaxes(1, 2)
+    sheet = sheet.reshape(rows * (height + 2), columns * (width + 2), *colors)
+    axes.imshow(sheet, cmap=cmap, vmin=0, vmax=1, interpolation="nearest")
     axes.set_axis_off()
     for column, heading in enumerate(headings):
-        axes.text(30 * column + 15, -2, heading, ha="center", va="bottom", fontsize=9)
+        axes.text((column + 0.5) * (width + 2), -2, heading, ha="center", va="bottom", fontsize=9)
     if title:
         axes.set_title(title, pad=18 if headings else 6)
 
 
-def show_digits(images, columns=10, title=None, headings=()):
-    """Show pictures [n, 784] under the cell, `columns` to a row under their headings."""
-    size = min(0.72, 8.6 / columns)
-    rows = math.ceil(len(images) / columns)
-    figure = _figure(size * columns, size * rows + 0.3 * bool(title) + 0.25 * bool(headings))
-    draw_digits(figure.add_subplot(), images, columns, title, headings)
-    _show(figure, title or "digits")
+@_our_style()
+def show_images(images, columns=10, title=None, headings=(), shape=None, cmap="gray_r"):
+    """Show pictures under the cell, `columns` to a row under their headings.
+
+    images: [n, height, width], [n, height, width, 1 or 3], or [n, pixels] of square grey pictures, within [0, 1]
+    shape: of one picture, (height, width) or (height, width, 3), where [n, pixels] are others
+    cmap: of grey pictures; "gray_r": 0 is paper and 1 is ink, as in MNIST; "gray": 0 is black and 1 is white
+
+    Raises ValueError for other shapes, and for values outside [0, 1].
+    """
+    _check_count("columns", columns)
+    pictures = _pictures(images, shape)
+    width = min(0.72, 8.6 / columns)
+    height = width * (pictures.shape[1] + 2) / (pictures.shape[2] + 2)
+    rows = math.ceil(len(pictures) / columns)
+    figure = _figure(width * columns, height * rows + 0.3 * bool(title) + 0.25 * bool(headings))
+    draw_images(figure.add_subplot(), images, columns, title, headings, shape, cmap)
+    _show(figure, title or "pictures")
 
 
-class LivePicture:
-    """A picture under the cell that follows a training run: digits, the two losses, mean D(x) and mean D(G(z)).
+def _pictures(images, shape=None):
+    """Pictures as [n, height, width] or [n, height, width, 3], or an error that says what to do."""
+    images = np.asarray(images)
+    given, pixels, single = list(images.shape), math.prod(images.shape[1:]), "For a single picture: images[None]."
+    if shape is None and images.ndim == 2:
+        shape = (math.isqrt(pixels),) * 2
+        if pixels < 4 or math.prod(shape) != pixels:
+            raise ValueError(f"images have the shape {given}, which are no square grey pictures. Say the shape of one: "
+                             f"shape=(height, width) or shape=(height, width, 3). {single}")
+    elif shape is None and images.ndim == 3 and images.shape[1] > 3 and images.shape[2] in (1, 3):
+        raise ValueError(f"images have the shape {given}, expected [n, height, width] or [n, height, width, 1 or 3]. "
+                         f"{single}")
+    if shape is not None:
+        if math.prod(shape) != pixels:
+            raise ValueError(f"images have the shape {given}, which are {pixels} numbers to a picture, but "
+                             f"shape={tuple(shape)} takes {math.prod(shape)}.")
+        images = images.reshape(len(images), *shape)
+    if images.ndim == 4 and images.shape[3] == 1:
+        images = images[..., 0]
+    if images.ndim not in (3, 4) or images.ndim == 4 and images.shape[3] != 3 or not images.size:
+        raise ValueError(f"images have the shape {given}, expected [n, height, width], [n, height, width, 1 or 3] or "
+                         f"[n, pixels], with n of at least 1.{' ' + single if images.ndim == 1 else ''}")
+    low, high = images.min(), images.max()
+    if not (low >= -1e-6 and high <= 1 + 1e-6):
+        advice = (" Divide them by 255." if 0 <= low and 1 < high <= 255 else
+                  " From a generator that ends in a tanh: (images + 1) / 2." if -1 <= low and high <= 1 else "")
+        raise ValueError(f"images hold values from {low:g} to {high:g}, expected [0, 1].{advice}")
+    return images
 
-        live = LivePicture(gan, steps=1000)
-        for report in train(gan, images, steps=1000):
-            live.update(report)
 
-    The digits always come from the same 42 samples of noise.
+class LivePicture(keras.callbacks.Callback):
+    """A picture under the cell that follows a training run: pictures, the two losses, mean D(x) and mean D(G(z)).
+
+        gan.fit(images, epochs=40, steps_per_epoch=250, callbacks=[LivePicture()])
+
+    It is drawn anew at each report, and shows what the same 42 samples of noise become.
+
+    labels: of these 42, for a conditional pair; shape, cmap: as in `show_images`
+
+    Raises ValueError when training begins, where what the generator draws is no picture.
     """
 
-    def __init__(self, gan, steps):
-        self.gan, self.last = gan, gan.step + steps
-        self.reports = []
+    def __init__(self, labels=None, shape=None, cmap="gray_r"):
+        super().__init__()
+        self._labels, self._shape, self._cmap = labels, shape, cmap
+
+    def on_train_begin(self, logs=None):
+        self._alternations, self._reports = [], []
+
+    @_our_style()
+    def on_epoch_begin(self, epoch, logs=None):
+        if self._reports:
+            return
+        steps = self.params["steps"]
+        self._last = self.model.alternations + (self.params["epochs"] - epoch) * steps if steps else 0
         self._display = _show(self._draw(), "before training", display_id=True)
 
-    def update(self, report):
-        """Add a `Report`, and draw anew."""
-        self.reports.append(report)
-        self._display.update(_image(self._draw(), f"alternation {report.step}"))
+    @_our_style()
+    def on_epoch_end(self, epoch, logs=None):
+        self._alternations.append(self.model.alternations)
+        self._reports.append(logs)
+        if self._display:  # outside of notebooks there is none
+            self._display.update(_image(self._draw(), f"alternation {self.model.alternations}"))
 
     def _draw(self):
+        reports, now = self._reports, self.model.alternations
         figure = _figure(8.6, 4.3)
         left, right = figure.subfigures(1, 2)
-        speed = f"  ·  {self.reports[-1].per_second:.0f} per second" if self.reports else ""
-        draw_digits(left.add_subplot(), self.gan.generate(42, seed=1), columns=7,
-                    title=f"alternation {self.gan.step:,} of {self.last:,}{speed}")
+        speed = f"  ·  {reports[-1]['per_second']:.0f} per second" if reports else ""
+        goal = f" of {self._last:,}" if self._last else ""
+        draw_images(left.add_subplot(), self._drawn(), 7, f"alternation {now:,}{goal}{speed}",
+                    shape=self._shape, cmap=self._cmap)
         losses, scores = right.subplots(2, sharex=True)
-        step = [r.step for r in self.reports]
-        losses.plot(step, [r.d_loss for r in self.reports], **DISCRIMINATOR, label="discriminator's loss")
-        losses.plot(step, [r.g_loss for r in self.reports], **GENERATED, label="generator's loss")
-        if self.gan.loss.name in ("log", "logistic"):  # where the two losses would be at the end of the game
+
+        def plot(axes, name, style, label):
+            axes.plot(self._alternations, [report[name] for report in reports], **style, label=label)
+
+        plot(losses, "d_loss", DISCRIMINATOR, "discriminator's loss")
+        plot(losses, "g_loss", GENERATED, "generator's loss")
+        if self.model.loss.name in ("log", "logistic"):  # where the two losses would be at the end of the game
             for style, level, name, side in ((DISCRIMINATOR, 2 * math.log(2), "D: 2 log 2", "bottom"),
                                              (GENERATED, math.log(2), "G: log 2", "top")):
                 losses.axhline(level, color=style["color"], linewidth=0.8, alpha=0.6)
                 losses.annotate(name, (1, level), xycoords=("axes fraction", "data"), xytext=(3, 0),
                                 textcoords="offset points", va=side, fontsize=9)
-        seen = [loss for r in self.reports for loss in (r.d_loss, r.g_loss)]
+        seen = [report[name] for report in reports for name in ("d_loss", "g_loss")]
         losses.set(ylim=(1.05 * min([0, *seen]), 1.05 * max([6, *seen])), ylabel="loss")
-        scores.plot(step, [r.d_real for r in self.reports], **REAL, label="mean D(x)")
-        scores.plot(step, [r.d_fake for r in self.reports], **GENERATED, label="mean D(G(z))")
-        scores.set(ylim=(0, 1), ylabel="probability", xlim=(0, self.last), xlabel="alternation")
+        plot(scores, "d_real", REAL, "mean D(x)")
+        plot(scores, "d_fake", GENERATED, "mean D(G(z))")
+        scores.set(ylim=(0, 1), ylabel="probability", xlim=(0, max(self._last, now, 1)), xlabel="alternation")
         losses.legend(loc="upper right", fontsize=8)
         scores.legend(loc="center right", fontsize=8)
         return figure
 
+    def _drawn(self):
+        """42 generated pictures, brought to [0, 1]."""
+        images = self.model.generate(42, seed=1, labels=self._labels)
+        return ((images + 1) / 2 if self.model.draws == (-1, 1) else images).clip(0, 1)
 
-def film(frames, titles, columns=10):
-    """A film to play back without a kernel: each frame is pictures [n, 784] under its title."""
+
+@_our_style()
+def film(frames, titles, columns=10, shape=None, cmap="gray_r"):
+    """A film to play back without a kernel: each frame is pictures, as in `show_images`, under its title."""
+    _check_count("columns", columns)
     _check_count("the number of frames", len(frames))
     if len(titles) != len(frames):
         raise ValueError(f"There are {len(titles)} titles for {len(frames)} frames, expected one for each.")
+    _, height, width, *_ = _pictures(frames[0], shape).shape
     rows = math.ceil(len(frames[0]) / columns)
-    figure = _figure(0.5 * columns, 0.5 * rows + 0.4)
+    figure = _figure(0.5 * columns, 0.5 * rows * height / width + 0.4)
     axes = figure.add_subplot()
 
     def draw(i):
         axes.clear()
-        draw_digits(axes, frames[i], columns, titles[i])
+        draw_images(axes, frames[i], columns, titles[i], shape=shape, cmap=cmap)
 
     player = FuncAnimation(figure, draw, frames=len(frames), interval=250).to_jshtml(default_mode="once")
     for icon, sign in _SIGNS.items():  # Matplotlib's player loads its icons from the network
@@ -1015,6 +1786,7 @@ class _Picture(widgets.VBox):
     def values(self):
         return {name: control.value for name, control in self.controls.items()}
 
+    @_our_style()
     def _show(self, draw, as_before=False):
         """Draw; `as_before` puts the axes where they were, which saves the time to lay them out."""
         self._draw_now = draw
@@ -1036,6 +1808,7 @@ class _Picture(widgets.VBox):
             self.sentence.value = f"<pre style='color:#b00'>{html.escape(traceback.format_exc(limit=-3))}</pre>"
             raise
 
+    @_our_style()
     def _repr_mimebundle_(self, **kwargs):
         width, height = self._size
         figure = _figure(width, height + 0.6)  # for viewers without widgets: the sentence is in the picture

@@ -45,19 +45,25 @@ def two_kinds():
     return (kinds[rng.integers(2, size=300)] + rng.uniform(-0.1, 0.1, (300, 16))).astype(np.float32)
 
 
-def tiny_gan(seed=0, hidden=8, **options):
+def tiny_networks(seed=0, hidden=8):
+    return (gan_lib.build_generator(noise_dim=5, hidden=hidden, pixels=16, seed=seed),
+            gan_lib.build_discriminator(hidden=hidden, pixels=16, seed=seed))
+
+
+def tiny_gan(seed=0, hidden=8, prior="uniform", **settings):
     """A GAN that compiles and trains in about a second."""
-    return gan_lib.GAN(gan_lib.build_generator(noise_dim=5, hidden=hidden, pixels=16, seed=seed),
-                       gan_lib.build_discriminator(hidden=hidden, pixels=16, seed=seed), seed=seed, **options)
+    gan = gan_lib.GAN(*tiny_networks(seed, hidden), seed=seed, prior=prior)
+    gan.compile(**settings)
+    return gan
 
 
-def trained(gan, images, steps, **options):
-    """The reports of a training run."""
-    return list(gan_lib.train(gan, images, steps, batch_size=16, **options))
+def trained(gan, images, steps, epochs=1, **options):
+    """The reports of a training run of so many epochs, with `steps` alternations each: name -> one number an epoch."""
+    return gan.fit(images, batch_size=16, steps_per_epoch=steps, epochs=epochs, verbose=0, **options).history
 
 
 def state(gan):
-    return [variable.numpy() for variable in gan.variables]
+    return [variable.value.numpy() for variable in gan.state]
 
 
 def same(state_a, state_b):

@@ -1,14 +1,13 @@
 """The two networks and the noise: shapes, counts, ranges and distributions."""
 
-import functools
-
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import tiny_networks
 from scipy.stats import kstest
 
 import gan_lib
-from gan_lib import build_discriminator, build_generator, sample_noise
+from gan_lib import GAN, build_dcgan, build_discriminator, build_generator, sample_noise
 
 
 def test_parameters_as_the_article_has_them():
@@ -52,33 +51,39 @@ def test_noise_is_uniform_from_minus_1_to_1(seed):
     assert not np.array_equal(z, sample_noise(2000, dim=7, seed=seed + 1))
 
 
-@pytest.fixture(scope="module")
-def compiled_noise():
-    return tf.function(functools.partial(gan_lib._noise, [200, 7], "uniform"), jit_compile=True)
-
-
-def draw(function, seed, step, repeat):
-    return function(tf.constant(seed), tf.constant(step), tf.constant(repeat)).numpy()
+def draw(seed, step, repeat, kind="uniform", shape=(200, 7), high=0):
+    """What a GAN of this seed draws at this alternation."""
+    return GAN(*tiny_networks(), seed=seed)._random(kind, list(shape), tf.constant(step), repeat, high).numpy()
 
 
 @pytest.mark.parametrize(("seed", "step"), [(0, 0), (1, 0), (7, 12_345), (2**20 - 1, 10**9)])
-def test_noise_in_training_is_uniform_too(compiled_noise, seed, step):
-    z = draw(compiled_noise, seed, step, 0)
+def test_noise_in_training_is_uniform_too(seed, step):
+    z = draw(seed, step, 0)
     assert z.shape == (200, 7) and z.min() >= -1 and z.max() < 1
     assert kstest(z.ravel(), "uniform", (-1, 2)).pvalue > 1e-4
 
 
-def test_no_two_draws_of_training_are_alike(compiled_noise):
-    keys = [(seed, step, repeat) for seed in (0, 1, 2, 2**20 - 1) for step in (0, 1, 2, 2**22, 2**31 - 1)
-            for repeat in (0, 1, 2, 999, gan_lib._OF_THE_GENERATOR)]
-    draws = {draw(compiled_noise, *key).tobytes() for key in keys}
-    assert len(draws) == len(keys)
+def test_no_two_draws_of_training_are_alike():
+    last = gan_lib._OF_THE_GENERATOR
+    keys = [(step, repeat) for step in (0, 1, 2, 2**22, 2**31 - 1) for repeat in (0, 1, 2, 999, last - 1, last)]
+    draws = set()
+    for seed in (0, 1, 2, 2**20 - 1):
+        gan = GAN(*tiny_networks(), seed=seed)
+        draws |= {gan._random("uniform", [200, 7], step, repeat).numpy().tobytes() for step, repeat in keys}
+    assert len(draws) == 4 * len(keys)
+
+
+def test_the_same_numbers_are_drawn_under_xla_in_a_graph_and_step_by_step():
+    gan = GAN(*tiny_networks(), seed=3)
+    for kind in "uniform", "normal", "mix", "rows":
+        def numbers(kind=kind):
+            return gan._random(kind, [50], tf.constant(7), 2, 1000)
+        for jit_compile in False, True:
+            assert np.allclose(tf.function(numbers, jit_compile=jit_compile)(), numbers(), atol=1e-6)
 
 
 def test_minibatches_reach_every_row():
-    images = tf.reshape(tf.range(50, dtype=tf.float32), [50, 1])
-    minibatch = tf.function(lambda step: gan_lib._minibatch(images, 2000, 0, step, 0), jit_compile=True)
-    counts = np.bincount(minibatch(tf.constant(3)).numpy().ravel().astype(int), minlength=50)
+    counts = np.bincount(draw(0, 3, 0, "rows", [2000], 50), minlength=50)
     assert counts.min() > 10 and counts.max() < 80
 
 
@@ -94,3 +99,24 @@ def test_a_wrong_seed_is_named(seed):
 def test_a_wrong_count_is_named(n, dim):
     with pytest.raises(ValueError, match="expected a whole number of at least 1"):
         sample_noise(n, dim)
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 1), (32, 32, 3), (30, 17, 1), (5, 64, 3)])
+def test_a_dcgan_draws_and_reads_pictures_of_any_shape(shape):
+    generator, discriminator = build_dcgan(shape, channels=4)
+    pictures = generator(sample_noise(3))
+    assert pictures.shape == (3, *shape) and 0 <= pictures.numpy().min() and pictures.numpy().max() <= 1
+    assert discriminator(pictures).shape == (3, 1)
+    assert GAN(generator, discriminator).draws == (0, 1)
+
+
+def test_a_dcgan_keeps_the_papers_rules():
+    networks = build_dcgan(seed=4)
+    for network in networks:
+        kinds = [type(layer).__name__ for layer in network.layers]
+        assert "BatchNormalization" in kinds and not {"MaxPooling2D", "UpSampling2D"} & set(kinds)
+        kernels = [w.numpy() for w in network.trainable_variables if w.path.endswith("kernel")]
+        assert all(abs(kernel.std() - 0.02) < 0.002 for kernel in kernels)
+    assert [type(layer).__name__ for layer in networks[0].layers][-1] == "Cropping2D"
+    assert np.array_equal(networks[0].get_weights()[0], build_dcgan(seed=4)[0].get_weights()[0])
+    assert not np.array_equal(networks[0].get_weights()[0], build_dcgan(seed=5)[0].get_weights()[0])

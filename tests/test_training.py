@@ -1,18 +1,18 @@
 """Training: who moves, what repeats, what stops it, and what it says to wrong use."""
 
 import _thread
+import math
 import signal
 import threading
-import warnings
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import in_another_process, same, state, tiny_gan, trained
+from conftest import in_another_process, same, state, tiny_gan, tiny_networks, trained
 
 import gan_lib
-from gan_lib import GAN, LOSSES, Loss, build_discriminator, build_generator, sample_noise, train
+from gan_lib import GAN, LOSSES, Loss, build_dcgan, sample_noise
 
 
 def copies(*owners):
@@ -71,35 +71,68 @@ def test_other_seeds_give_other_weights(images):
 
 def test_how_a_run_is_cut_up_does_not_matter(images):
     whole, cut = tiny_gan(), tiny_gan()
-    reports = trained(whole, images, 100)
-    trained(cut, images, 41, report_every=7)
-    trained(cut, images, 59, report_every=1000)
-    assert same(state(whole), state(cut))
-    assert [report.step for report in reports] == [100] and whole.step == cut.step == 100
+    trained(whole, images, 100)
+    trained(cut, images, 7, epochs=5)
+    trained(cut, images, 65)
+    assert same(state(whole), state(cut)) and whole.alternations == cut.alternations == 100
 
 
-def test_reports_are_means_over_the_alternations_between_them(images):
-    fine, coarse = trained(tiny_gan(), images, 30, report_every=1), trained(tiny_gan(), images, 30, report_every=10)
-    for i, report in enumerate(coarse):
-        assert np.allclose(report[1:5], np.mean([r[1:5] for r in fine[10 * i:10 * i + 10]], axis=0), rtol=1e-4)
-    assert all(report.per_second > 0 for report in fine)
+def test_reports_are_means_over_their_epoch(images):
+    fine, coarse = trained(tiny_gan(), images, 1, epochs=30), trained(tiny_gan(), images, 10, epochs=3)
+    for name in "d_loss", "g_loss", "d_real", "d_fake":
+        assert np.allclose(coarse[name], np.reshape(fine[name], (3, 10)).mean(axis=1), rtol=1e-4)
+    assert len(fine["per_second"]) == 30 and min(fine["per_second"]) > 0
+
+
+def test_an_epoch_sees_as_many_data_as_there_are(images):
+    gan = tiny_gan()
+    gan.fit(images, batch_size=128, epochs=2, verbose=0)
+    assert gan.alternations == 2 * math.ceil(300 / 128)
 
 
 def test_rates_and_steps_change_between_calls_without_compiling_again(images):
     gan = tiny_gan()
     trained(gan, images, 4)
-    gan.discriminator_steps = 2
+    gan.compile(discriminator_steps=2)
     trained(gan, images, 4)
-    compiled = gan._compiled.experimental_get_tracing_count()
-    weights = gan.generator.get_weights()
+    compiled, weights = list(gan._pair.loops), gan.generator.get_weights()
     gan.generator_optimizer.learning_rate = 0.0
-    gan.discriminator_steps = 5
+    gan.compile(discriminator_steps=5)
     trained(gan, images, 4)
     assert all(np.array_equal(a, b) for a, b in zip(weights, gan.generator.get_weights()))
-    gan.discriminator_steps = 1
+    gan.compile(discriminator_steps=1)
     trained(gan, images, 4)
-    assert gan._compiled.experimental_get_tracing_count() == compiled
-    assert int(gan.discriminator_optimizer.iterations) == 4 * (1 + 2 + 5 + 1) and gan.step == 16
+    assert list(gan._pair.loops) == compiled
+    assert all(loop.experimental_get_tracing_count() == 1 for loop in gan._pair.loops.values())
+    assert int(gan.discriminator_optimizer.iterations) == 4 * (1 + 2 + 5 + 1) and gan.alternations == 16
+
+
+def test_what_is_not_passed_to_compile_stays_and_so_do_weights_and_count(images):
+    gan = tiny_gan(loss="hinge", r1=0.3, discriminator_steps=2, generator_optimizer=keras.optimizers.SGD(0.1))
+    trained(gan, images, 3)
+    before, optimizer = state(gan), gan.generator_optimizer
+    gan.compile("logistic")
+    gan.compile()
+    assert (gan.loss.name, gan.r1, gan.r2, gan.discriminator_steps, gan.alternations) == ("logistic", 0.3, 0, 2, 3)
+    assert gan.generator_optimizer is optimizer and same(before, state(gan))
+    gan.compile(generator_optimizer=keras.optimizers.Adam(0.01))
+    trained(gan, images, 3)
+    assert gan.alternations == 6
+
+
+def test_an_assignment_is_what_compile_does(images):
+    one, other = tiny_gan(), tiny_gan()
+    one.compile("hinge", r1=0.2, r2=0.1, discriminator_steps=3)
+    other.loss, other.r1, other.r2, other.discriminator_steps = "hinge", 0.2, 0.1, 3
+    for gan in one, other:
+        trained(gan, images, 5)
+    assert same(state(one), state(other))
+
+
+def test_a_gan_that_was_never_compiled_trains_with_the_defaults(images):
+    gan, compiled = GAN(*tiny_networks()), tiny_gan()
+    assert trained(gan, images, 5)["d_loss"] == trained(compiled, images, 5)["d_loss"]
+    assert gan.generator_optimizer.beta_1 == 0.5 and gan.loss is LOSSES["logistic"]
 
 
 def compilations_by_xla(program, folder, monkeypatch):
@@ -109,28 +142,97 @@ def compilations_by_xla(program, folder, monkeypatch):
     return len(list(folder.glob("*alternate*before_optimizations.txt")))
 
 
-@pytest.mark.skipif(not gan_lib._has_xla(), reason="this TensorFlow cannot compile with XLA")
+@pytest.mark.skipif(not gan_lib._xla_works(), reason="this TensorFlow cannot compile with XLA")
 def test_xla_compiles_once_for_slices_of_every_length_and_once_for_several_steps(tmp_path, monkeypatch):
     program = ("gan, images = tiny_gan(), two_kinds()\n"
-               "trained(gan, images, 10, report_every=4)\n"
+               "trained(gan, images, 10, epochs=2)\n"
                "trained(gan, images, 3)\n")
     assert compilations_by_xla(program, tmp_path / "one", monkeypatch) == 1
-    program += "for gan.discriminator_steps in (2, 3, 1): trained(gan, images, 5, report_every=3)\n"
+    program += "for gan.discriminator_steps in (2, 3, 1): trained(gan, images, 5)\n"
     assert compilations_by_xla(program, tmp_path / "several", monkeypatch) == 2
 
 
-def test_one_step_of_the_discriminator_is_the_same_in_either_compiled_form(images):
-    straight, looped = tiny_gan(), tiny_gan()
-    straight._compiled(tf.constant(images), 16, tf.constant(20), 1, straight.loss, straight.prior)
-    looped._compiled(tf.constant(images), 16, tf.constant(20), tf.constant(1), looped.loss, looped.prior)
-    assert all(np.allclose(a, b, atol=1e-5) for a, b in zip(state(straight), state(looped)))
+@pytest.mark.parametrize("steps", [1, 3])
+def test_xla_a_graph_and_single_steps_are_the_same_training(images, steps):
+    ends = []
+    for settings in {"jit_compile": True}, {"jit_compile": False}, {"run_eagerly": True}:
+        gan = tiny_gan(discriminator_steps=steps, r1=0.1, loss="relativistic")
+        gan.compile(**settings)
+        trained(gan, images, 12)
+        ends.append(state(gan))
+    assert all(np.allclose(a, b, atol=1e-4) for end in ends[1:] for a, b in zip(ends[0], end))
+
+
+def test_train_step_is_one_alternation_of_fit(images):
+    by_hand, by_fit = tiny_gan(), tiny_gan()
+    x, z_of_d, z_of_g = by_hand.minibatches(images, 16, alternation=0)
+    report = by_hand.train_step(x)
+    assert np.allclose(report["d_loss"], trained(by_fit, images, 1)["d_loss"], rtol=1e-5) and by_hand.alternations == 1
+    assert all(np.allclose(a, b, atol=1e-6) for a, b in zip(state(by_hand), state(by_fit)))
+    steps = tiny_gan()
+    steps.discriminator_step(x, z_of_d), steps.generator_step(z_of_g)
+    assert all(np.allclose(a, b, atol=1e-6) for a, b in zip(steps.get_weights()[1:], by_fit.get_weights()[1:]))
+
+
+def test_keras_own_fit_trains_by_train_step(images):
+    data = tf.data.Dataset.from_tensor_slices(images).batch(50)
+    ours, keras_own = tiny_gan(), tiny_gan()
+    ours.fit(data, verbose=0)
+    keras.Model.fit(keras_own, data, shuffle=False, verbose=0)
+    assert keras_own.alternations == ours.alternations == 6
+    assert all(np.allclose(a, b, atol=1e-5) for a, b in zip(state(ours), state(keras_own)))
+
+
+@pytest.mark.parametrize("rows", [300, 290])  # the last minibatch whole, or not
+def test_a_dataset_is_taken_in_its_order_and_begun_again_where_it_ends(images, rows):
+    data = tf.data.Dataset.from_tensor_slices(images[:rows]).batch(50)
+    whole, cut = tiny_gan(), tiny_gan()
+    whole.fit(data, epochs=2, verbose=0)
+    assert whole.alternations == 12
+    cut.fit(data, steps_per_epoch=12, verbose=0)
+    assert same(state(whole), state(cut))
 
 
 def test_trains_without_xla_too(images, monkeypatch):
-    monkeypatch.setattr(gan_lib, "_has_xla", lambda: False)
+    monkeypatch.setattr(gan_lib, "_xla_works", lambda: False)
     gan = tiny_gan()
     before = state(gan)
-    assert trained(gan, images, 5)[-1].step == 5 and not same(before, state(gan))
+    trained(gan, images, 5)
+    assert gan.alternations == 5 and not gan.jit_compile and not same(before, state(gan))
+
+
+def test_auto_compiles_dense_networks_with_xla_and_convolutions_and_recurrence_without():
+    layers = keras.layers
+    recurrent = (keras.Sequential([keras.Input((5,)), layers.RepeatVector(4), layers.LSTM(4, return_sequences=True)]),
+                 keras.Sequential([keras.Input((4, 4)), layers.GRU(4), layers.Dense(1)]))
+    assert tiny_gan().jit_compile == gan_lib._xla_works()
+    for pair in build_dcgan((8, 8, 1), channels=2), recurrent:
+        gan = GAN(*pair)
+        gan.compile()
+        assert not gan.jit_compile
+        gan.compile(jit_compile=True)
+        assert gan.jit_compile
+
+
+def test_where_xla_cannot_compile_a_layer_training_goes_on_without_it_and_says_so(images, capsys):
+    class Unsupported(keras.layers.Layer):
+        def call(self, x):
+            return x + 0 * tf.cast(tf.strings.length(tf.strings.as_string(x)), tf.float32)
+
+    def pair():
+        generator, discriminator = tiny_gan().generator, tiny_gan().discriminator
+        return generator, keras.Sequential([keras.Input((16,)), Unsupported(), *discriminator.layers])
+
+    gan = GAN(*pair())
+    trained(gan, images, 3)
+    assert gan.alternations == 3 and not gan.jit_compile
+    assert capsys.readouterr().out.count("XLA cannot compile this training, so it goes on without it") == 1
+    trained(gan, images, 3)
+    assert not capsys.readouterr().out
+    gan = GAN(*pair())
+    gan.compile(jit_compile=True)
+    with pytest.raises(ValueError, match=r"XLA cannot compile this training.*gan.compile\(jit_compile=False\)"):
+        trained(gan, images, 3)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -138,25 +240,9 @@ def test_learns_where_the_ink_is(images, seed):
     one_kind = images[images[:, 0] > 0.5]
     gan = tiny_gan(seed, hidden=64)
     before = np.abs(gan.generate(500) - one_kind.mean(0)).mean()
-    trained(gan, one_kind, 3000, report_every=1000)
+    trained(gan, one_kind, 3000)
     after = np.abs(gan.generate(500) - one_kind.mean(0)).mean()
     assert after < 0.2 < before
-
-
-class Interrupted(Exception):
-    pass
-
-
-def test_leaving_the_loop_and_coming_back_changes_nothing(images):
-    whole, cut = tiny_gan(), tiny_gan()
-    trained(whole, images, 60)
-    with pytest.raises(Interrupted):
-        for report in train(cut, images, 1000, batch_size=16, report_every=10):
-            if report.step == 40:
-                raise Interrupted
-    assert cut.step == 40
-    trained(cut, images, 20)
-    assert same(state(whole), state(cut))
 
 
 @pytest.fixture
@@ -167,29 +253,45 @@ def interruptible():
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.parametrize("after", [0.05, 0.31, 0.5])
+@pytest.mark.parametrize("after", [0.05, 0.31, 0.7])
 def test_interrupt_at_any_time_leaves_whole_alternations(interruptible, images, after):
     gan, whole = tiny_gan(), tiny_gan()
     trained(gan, images, 1)
     threading.Timer(after, _thread.interrupt_main).start()
     with pytest.raises(KeyboardInterrupt):
-        trained(gan, images, 10**7, report_every=20)
-    stopped_at = gan.step
+        trained(gan, images, 10**7)
+    stopped_at = gan.alternations
     assert 0 < stopped_at < 10**7
     trained(gan, images, 5)
     trained(whole, images, stopped_at + 5)
     assert same(state(gan), state(whole))
 
 
+def test_a_callback_that_raises_in_the_middle_of_an_epoch_leaves_whole_alternations(images):
+    class Stopped(Exception):
+        pass
+
+    def stop(batch, logs):
+        if batch == 3:
+            raise Stopped
+
+    gan, whole = tiny_gan(), tiny_gan()
+    with pytest.raises(Stopped):
+        trained(gan, images, 10, callbacks=[keras.callbacks.LambdaCallback(on_train_batch_end=stop)])
+    trained(whole, images, 4)
+    assert gan.alternations == 4 and same(state(gan), state(whole))
+
+
 def test_a_loss_on_probabilities_dies_at_its_cliff_and_says_where(images):
     gan = tiny_gan(loss="log", discriminator_optimizer=keras.optimizers.SGD(30.0))
-    seen = []
+    last = {"alternation": 0, "state": state(gan)}
+    keep = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: last.update(alternation=gan.alternations, state=state(gan)))
     with pytest.raises(FloatingPointError, match="'log' stopped being finite at alternation") as error:
-        for report in train(gan, images, 2000, batch_size=16, report_every=5):
-            seen = [report.step, state(gan)]
-    step, weights = seen or (0, state(tiny_gan(discriminator_optimizer=keras.optimizers.SGD(30.0))))
-    assert gan.step == step and same(weights, state(gan))
-    assert f"the last report, at alternation {step}" in str(error.value) and "'logistic'" in str(error.value)
+        trained(gan, images, 5, epochs=400, callbacks=[keep])
+    assert gan.alternations == last["alternation"] and same(last["state"], state(gan))
+    assert f"the last report, at alternation {last['alternation']}" in str(error.value)
+    assert "'logistic'" in str(error.value)
 
 
 @pytest.mark.parametrize("dies_at", [1, 13])
@@ -200,71 +302,107 @@ def test_the_alternation_at_which_a_loss_dies_is_the_right_one(images, dies_at):
         due = gan.generator_optimizer.iterations >= dies_at - 1
         return LOSSES["logistic"].generator(fake_logits) + tf.where(due, np.inf, 0.0)
 
-    gan.loss = Loss("mine", LOSSES["logistic"].discriminator, dies)
+    gan.compile(Loss("mine", LOSSES["logistic"].discriminator, dies))
     with pytest.raises(FloatingPointError, match=rf"'mine' stopped being finite at alternation {dies_at}\."):
-        trained(gan, images, 30, report_every=10)
-    assert gan.step == (dies_at - 1) // 10 * 10 and all(np.isfinite(v).all() for v in state(gan))
+        trained(gan, images, 10, epochs=3)
+    assert gan.alternations == (dies_at - 1) // 10 * 10 and all(np.isfinite(v).all() for v in state(gan))
 
 
-BAD_IMAGES = {
-    "0 to 255": (lambda x: 255 * x, r"from .* to .*, expected \[0, 1\].* Divide them by 255"),
-    "negative": (lambda x: x - 0.5, r"values from -.* expected \[0, 1\]"),
-    "NaN": (lambda x: np.where(x > 0.95, np.nan, x), "hold NaN"),
-    "infinite": (lambda x: np.where(x > 0.95, np.inf, x), "or infinity"),
-    "square": (lambda x: x.reshape(-1, 4, 4), r"shape \[300, 4, 4\], expected \[n, 16\]"),
-    "too wide": (lambda x: np.hstack([x, x]), r"shape \[300, 32\], expected \[n, 16\]"),
-    "empty": (lambda x: x[:0], r"shape \[0, 16\], expected \[n, 16\] with n of at least 1"),
-    "words": (lambda x: x.astype(str), "expected float32"),
-}
+class Notes(keras.callbacks.Callback):
+    """Keeps the moments at which it was called, in order."""
+
+    def __init__(self):
+        super().__init__()
+        self.moments = []
+
+    def on_train_begin(self, logs=None):
+        self.moments.append("train begins")
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.moments.append(f"epoch {epoch}")
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.moments.append((batch, self.model.alternations, set(logs)))
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.moments.append(f"report {epoch} {sorted(logs)}")
+
+    def on_train_end(self, logs=None):
+        self.moments.append("train ends")
 
 
-@pytest.mark.parametrize("kind", BAD_IMAGES)
-def test_wrong_images_are_named_at_once(images, kind):
-    spoil, message = BAD_IMAGES[kind]
-    with pytest.raises((ValueError, TypeError), match=message):
-        train(tiny_gan(), spoil(images), 5)
+def test_callbacks_are_called_at_keras_moments(images):
+    notes, names = Notes(), ["d_fake", "d_loss", "d_real", "g_loss"]
+    trained(tiny_gan(), images, 2, epochs=2, callbacks=[notes])
+    report = sorted([*names, "per_second"])
+    assert notes.moments == [
+        "train begins", "epoch 0", (0, 1, set(names)), (1, 2, set(names)), f"report 0 {report}",
+        "epoch 1", (0, 3, set(names)), (1, 4, set(names)), f"report 1 {report}", "train ends"]
 
 
-def test_data_need_not_be_pixels_where_the_generator_draws_other_numbers():
-    generator = keras.Sequential([keras.Input((1,)), keras.layers.Dense(4, "tanh"), keras.layers.Dense(1)])
-    discriminator = keras.Sequential([keras.Input((1,)), keras.layers.Dense(4, "tanh"), keras.layers.Dense(1)])
-    assert trained(GAN(generator, discriminator), np.full((20, 1), 7.0), 3)[-1].step == 3
+def test_keras_callbacks_do_what_they_do_in_keras(images, tmp_path):
+    callbacks, gan = keras.callbacks, tiny_gan()
+    rates = callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: setattr(gan.generator_optimizer, "learning_rate", 0.001 / (epoch + 1)))
+    trained(gan, images, 5, epochs=3, callbacks=[
+        rates, callbacks.ModelCheckpoint(tmp_path / "{epoch}.keras"), callbacks.TensorBoard(tmp_path / "logs"),
+        callbacks.CSVLogger(tmp_path / "log.csv")])
+    assert np.isclose(gan.generator_optimizer.learning_rate, 0.001 / 3)
+    assert keras.saving.load_model(tmp_path / "2.keras").alternations == 10
+    assert len((tmp_path / "log.csv").read_text().splitlines()) == 4 and list(tmp_path.glob("logs/**/events*"))
+    stop = callbacks.EarlyStopping("per_second", mode="max", min_delta=1e9, patience=1)
+    assert len(trained(tiny_gan(), images, 5, epochs=9, callbacks=[stop])["d_loss"]) == 2
 
 
-@pytest.mark.parametrize("value", [0, -1, 2.5, True, "3", None])
-@pytest.mark.parametrize("name", ["steps", "batch_size", "report_every"])
+def test_backup_and_restore_goes_on_after_the_last_whole_epoch(images, tmp_path):
+    def backup():
+        return keras.callbacks.BackupAndRestore(tmp_path / "backup")
+
+    def stop(epoch, logs):
+        if epoch == 2:
+            raise InterruptedError
+
+    whole, stopped, another = tiny_gan(), tiny_gan(), tiny_gan()
+    trained(whole, images, 5, epochs=4)
+    with pytest.raises(InterruptedError):
+        trained(stopped, images, 5, epochs=4,
+                callbacks=[backup(), keras.callbacks.LambdaCallback(on_epoch_begin=stop)])
+    reports = trained(another, images, 5, epochs=4, callbacks=[backup()])
+    assert len(reports["d_loss"]) == 2 and same(state(whole), state(another))
+
+
+def test_the_progress_bar_is_keras_own_and_can_be_silent(images, capsys):
+    gan = tiny_gan()
+    gan.fit(images, batch_size=16, steps_per_epoch=3, epochs=2)
+    shown = capsys.readouterr().out
+    assert "Epoch 2/2" in shown and "3/3" in shown and "d_loss: " in shown
+    gan.fit(images, batch_size=16, steps_per_epoch=3, verbose=0)
+    assert not capsys.readouterr().out
+
+
+@pytest.mark.parametrize("value", [0, -1, 2.5, True, "3"])
+@pytest.mark.parametrize("name", ["epochs", "batch_size", "steps_per_epoch"])
 def test_wrong_counts_are_named_at_once(images, name, value):
-    arguments = {"steps": 5} | {name: value}
     with pytest.raises(ValueError, match=f"{name} is .*expected a whole number of at least 1"):
-        train(tiny_gan(), images, **arguments)
+        tiny_gan().fit(images, **{name: value})
 
 
-def test_wrong_discriminator_steps_are_named(images):
-    with pytest.raises(ValueError, match="discriminator_steps is 0, expected"):
-        trained(tiny_gan(discriminator_steps=0), images, 5)
-
-
-def test_an_unknown_loss_gets_the_list_of_the_known_ones():
-    with pytest.raises(ValueError, match="no loss 'logarithm'.*'log', 'logistic', 'minimax'"):
-        GAN(loss="logarithm")
-
-
-def test_networks_that_do_not_fit_are_named():
-    with pytest.raises(ValueError, match="same number of pixels"):
-        GAN(build_generator(pixels=10), build_discriminator(pixels=11))
-    with pytest.raises(ValueError, match="expected one logit"):
-        GAN(build_generator(pixels=784), keras.Sequential([keras.Input((784,)), keras.layers.Dense(2)]))
-
-
-def test_one_optimiser_for_both_networks_is_refused():
-    adam = keras.optimizers.Adam()
-    with pytest.raises(ValueError, match="are one object, expected two"):
-        tiny_gan(generator_optimizer=adam, discriminator_optimizer=adam)
-
-
-def test_training_that_nobody_iterates_over_is_not_passed_over_in_silence(images):
-    with pytest.warns(RuntimeWarning, match="nothing was trained"):
-        train(tiny_gan(), images, 5)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        trained(tiny_gan(), images, 5)
+def test_a_run_on_two_replicas_is_that_on_one():
+    assert in_another_process("""
+import keras, tensorflow as tf
+tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0],
+                                           2 * [tf.config.LogicalDeviceConfiguration()])
+mirrored, images = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]), two_kinds()
+for settings in {}, {"r1": 0.3, "loss": "relativistic", "discriminator_steps": 2}:
+    ends = []
+    for strategy in tf.distribute.get_strategy(), mirrored:
+        with strategy.scope():
+            gan = tiny_gan(generator_optimizer=keras.optimizers.SGD(0.1),
+                           discriminator_optimizer=keras.optimizers.SGD(0.1), **settings)
+        trained(gan, images, 10)
+        gan.fit(tf.data.Dataset.from_tensor_slices(images).batch(50), verbose=0)
+        ends.append(gan.get_weights())
+    assert gan._replicas == 2 and all(np.allclose(a, b, atol=1e-6) for a, b in zip(*ends))
+try: gan.fit(images, batch_size=15)
+except ValueError as error: print(error)
+""") == "batch_size is 15, expected a multiple of 2, the replicas that share each minibatch."

@@ -1,0 +1,497 @@
+"""What people bring works, or is refused at once with what came, what is expected and what to do.
+
+Each section is one kind of fault that people met with GANs in notebooks; the cases are theirs.
+"""
+
+import re
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import in_another_process, same, tiny_gan, tiny_networks, trained
+
+import gan_lib
+from gan_lib import GAN, LOSSES, Loss, build_discriminator, build_generator
+
+layers, optimizers = keras.layers, keras.optimizers
+
+
+def network(inputs, *stack):
+    return keras.Sequential([keras.Input((inputs,)), *stack])
+
+
+def small(generator=None, discriminator=None, **settings):
+    """A GAN of these networks, or tiny ones, that descends plainly."""
+    default_generator, default_discriminator = tiny_networks()
+    gan = GAN(generator or default_generator, discriminator or default_discriminator)
+    gan.compile(**{"generator_optimizer": optimizers.SGD(0.01), "discriminator_optimizer": optimizers.SGD(0.01)}
+                | settings)
+    return gan
+
+
+# -- pictures of any shape ------------------------------------------------------------------------------------
+
+COLOURED = np.random.default_rng(0).random((64, 32, 32, 3), dtype=np.float32)
+
+
+def test_the_advice_for_pictures_of_another_size_can_be_followed():
+    with pytest.raises(ValueError, match=r"\[64, 32, 32, 3\], expected \[n, 784\].*build_generator\(pixels=3072\)"):
+        GAN().fit(COLOURED)
+    gan = GAN(build_generator(pixels=3072, hidden=4), build_discriminator(pixels=3072, hidden=4))
+    gan.fit(COLOURED.reshape(len(COLOURED), 3072), steps_per_epoch=2, verbose=0)
+    assert gan.alternations == 2
+
+
+WRONG_SHAPES = {
+    "one picture": (lambda x: x[0], r"\[16\], expected \[n, 16\].*images\[None\]"),
+    "no picture": (lambda x: x[:0], r"\[0, 16\].* There is no picture"),
+    "square": (lambda x: x.reshape(-1, 4, 4), r"\[300, 4, 4\].*images.reshape\(len\(images\), 16\)"),
+    "too wide": (lambda x: np.hstack([x, x]), r"\[300, 32\], expected \[n, 16\]"),
+    "a number": (lambda x: np.float32(3), r"shape \[\], expected \[n, 16\]"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG_SHAPES)
+def test_data_of_a_wrong_shape_get_the_cure(images, kind):
+    spoil, message = WRONG_SHAPES[kind]
+    with pytest.raises(ValueError, match=message):
+        tiny_gan().fit(spoil(images))
+
+
+# -- what acts in training only ---------------------------------------------------------------------------------
+
+def test_batch_normalization_learns_its_statistics(images):
+    generator = network(5, layers.Dense(8), layers.BatchNormalization(), layers.ReLU(), layers.Dense(16, "sigmoid"))
+    gan = small(generator)
+    before = gan.generate(3)
+    trained(gan, images, 50)
+    mean, variance = (v.numpy() for v in generator.layers[1].non_trainable_variables)
+    assert mean.any() and np.abs(variance - 1).max() > 0.1
+    assert not np.allclose(before, gan.generate(3)) and np.array_equal(gan.generate(3), gan.generate(3))
+
+
+def test_dropout_drops_while_training_and_not_afterwards(images):
+    def loss(rate):
+        discriminator = network(16, layers.Dropout(rate, seed=1), layers.Dense(1, kernel_initializer="ones"))
+        return trained(small(discriminator=discriminator), images, 5)["d_loss"]
+
+    assert loss(0.0) != loss(0.9) and loss(0.9) == loss(0.9)
+
+
+def test_each_alternation_and_each_seed_drops_something_else(images):
+    def drawn(seed, alternation):
+        gan = GAN(*tiny_networks()[:1], network(16, layers.Dropout(0.5), layers.Dense(1)), seed=seed)
+        gan._seed_the_layers(alternation)
+        return gan.discriminator.layers[0](np.ones((1, 64), np.float32), training=True).numpy().tobytes()
+
+    assert len({drawn(seed, alternation) for seed in (0, 1) for alternation in (0, 1, 2)}) == 6
+
+
+def test_spectral_normalization_normalises(images):
+    discriminator = network(16, layers.SpectralNormalization(layers.Dense(8)), layers.ReLU(), layers.Dense(1))
+    trained(small(discriminator=discriminator), images, 200)
+    assert abs(np.linalg.norm(discriminator.layers[0].layer.kernel.numpy(), 2) - 1) < 0.1
+
+
+def test_regularisers_shrink_and_are_counted_once_a_step(images):
+    def after(strength):
+        # A discriminator that says 0 of everything, so that nothing but the regulariser moves it.
+        discriminator = network(16, layers.Dense(4, kernel_initializer="ones",
+                                                 kernel_regularizer=keras.regularizers.L2(strength)),
+                                layers.Dense(1, kernel_initializer="zeros", trainable=False))
+        loss = trained(small(discriminator=discriminator), images, 1)["d_loss"][0]
+        return loss, discriminator.get_weights()[0]
+
+    (plain, same_kernel), (regularised, kernel) = after(0.0), after(0.5)
+    assert np.isclose(regularised - plain, 0.5 * 64, rtol=1e-4)
+    assert np.allclose(same_kernel, 1) and np.allclose(kernel, 1 - 0.01 * 2 * 0.5)
+
+
+def test_add_loss_counts_for_real_and_for_generated_data(images):
+    class Pays(layers.Layer):
+        def call(self, x):
+            self.add_loss(7.0 * tf.ones([]))
+            return x
+
+    plain, paying = (trained(small(discriminator=network(16, *extra, layers.Dense(1, kernel_initializer="ones"))),
+                             images, 1)["d_loss"][0] for extra in ((), (Pays(),)))
+    assert np.isclose(paying - plain, 14, atol=1e-3)
+
+
+def test_an_average_of_weights_is_what_remains(images):
+    def final(**options):
+        gan = small(generator_optimizer=optimizers.SGD(1.0, **options))
+        trained(gan, images, 30)
+        return gan.generator.get_weights()[0]
+
+    start = tiny_networks()[0].get_weights()[0]
+    averaged, last = final(use_ema=True, ema_momentum=0.99), final()
+    assert 0 < np.linalg.norm(averaged - start) < 0.7 * np.linalg.norm(last - start)
+
+
+def test_clipping_and_schedules_do_what_they_do_in_keras(images):
+    clipped = small(generator_optimizer=optimizers.SGD(1.0, global_clipnorm=1e-3))
+    stopped = small(generator_optimizer=optimizers.SGD(optimizers.schedules.PiecewiseConstantDecay([4], [0.1, 0.0])))
+    start = clipped.generator.get_weights()
+    trained(clipped, images, 1)
+    moved = np.sqrt(sum(np.sum((a - b) ** 2) for a, b in zip(start, clipped.generator.get_weights())))
+    assert np.isclose(moved, 1e-3, rtol=1e-2)
+    trained(stopped, images, 5)
+    after_five = stopped.generator.get_weights()
+    trained(stopped, images, 5)
+    assert same(after_five, stopped.generator.get_weights()) and not same(start, after_five)
+
+
+# -- parts that do not fit ----------------------------------------------------------------------------------------
+
+class OfOnesOwn(keras.Model):
+    def __init__(self, end):
+        super().__init__()
+        self.dense = layers.Dense(16 if end == "sigmoid" else 1, end)
+
+    def call(self, x):
+        return self.dense(x)
+
+
+def built(model, inputs):
+    model(np.zeros((1, inputs), np.float32))
+    return model
+
+
+def test_a_model_of_ones_own_trains(images):
+    gan = small(built(OfOnesOwn("sigmoid"), 5), built(OfOnesOwn(None), 16))
+    assert gan.draws == (0, 1) and len(trained(gan, images, 3)["d_loss"]) == 1
+
+
+@pytest.mark.parametrize("stack", [
+    [layers.Dense(1, "sigmoid")], [layers.Dense(1), layers.Activation("sigmoid")], [layers.Dense(1, "tanh")],
+    [layers.Dense(1, "sigmoid"), layers.Flatten(), layers.Reshape((1,))]])
+def test_a_discriminator_that_ends_in_a_sigmoid_is_refused(stack):
+    with pytest.raises(ValueError, match=r"ends in a (sigmoid|tanh), expected a logit.*Dense\(1\) and no activation"):
+        GAN(tiny_networks()[0], network(16, layers.Dense(8, "relu"), *stack))
+
+
+def test_a_model_of_ones_own_that_ends_in_a_sigmoid_is_refused_too():
+    class Squeezed(OfOnesOwn):
+        def call(self, x):
+            return keras.ops.sigmoid(self.dense(x))
+
+    with pytest.raises(ValueError, match="ends in a sigmoid"):
+        GAN(tiny_networks()[0], built(Squeezed(None), 16))
+
+
+BAD_PARTS = {
+    "unbuilt": (lambda: (keras.Sequential([layers.Dense(16)]), None), r"Start it with keras.Input"),
+    "a function": (lambda: (lambda z: z, None), "generator is <function .*expected a Keras model"),
+    "of other sizes": (lambda: (network(5, layers.Dense(9)), None), r"draws \(None, 9\).*reads \(None, 16\).*the same"),
+    "two logits": (lambda: (None, network(16, layers.Dense(2))), r"returns \(None, 2\), expected one logit"),
+    "a rounded picture": (lambda: (network(5, layers.Dense(16), layers.Lambda(tf.round)), None),
+                          "no gradient with respect to any weight of the generator"),
+    "labels for one alone": (lambda: (keras.Model([a := keras.Input((5,)), b := keras.Input((3,))],
+                                                  layers.Dense(16)(layers.Concatenate()([a, b]))), None),
+                             "The generator takes labels, the discriminator does not"),
+    "a shared layer": (lambda: (network(16, shared := layers.Dense(16)), network(16, shared, layers.Dense(1))),
+                       "share a layer"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_PARTS)
+def test_networks_that_do_not_fit_are_named_when_they_come_together(kind):
+    make, message = BAD_PARTS[kind]
+    with pytest.raises((ValueError, TypeError), match=message):
+        GAN(*(part or default for part, default in zip(make(), tiny_networks())))
+
+
+BAD_SETTINGS = {
+    "no such loss": ({"loss": "logarithm"}, "no loss 'logarithm'.*'log', 'logistic', 'minimax'"),
+    "a list": ({"loss": ["log"]}, r"no loss \['log'\]"),
+    "per picture": ({"loss": Loss("mine", LOSSES["hinge"].discriminator, lambda fake: tf.nn.softplus(-fake))},
+                    r"generator of the loss 'mine' returns \[4, 1\].*tf.reduce_mean"),
+    "no gradient": ({"loss": Loss("mine", LOSSES["hinge"].discriminator, lambda fake: tf.reduce_mean(tf.round(fake)))},
+                    "no gradient with respect to D's logits"),
+    "negative": ({"r1": -1.0}, "r1 is -1.0, expected a number of at least 0"),
+    "no number": ({"r2": "much"}, "r2 is 'much', expected"),
+    "no steps": ({"discriminator_steps": 0}, "discriminator_steps is 0, expected a whole number of at least 1"),
+    "no optimiser": ({"generator_optimizer": 0.001}, "generator_optimizer is 0.001, expected an optimiser of Keras"),
+    "jit": ({"jit_compile": "fast"}, "jit_compile is 'fast', expected True, False or 'auto'"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_SETTINGS)
+def test_wrong_settings_are_named_and_change_nothing(kind):
+    settings, message = BAD_SETTINGS[kind]
+    gan = tiny_gan(loss="hinge")
+    before = gan.loss, gan.r1, gan.r2, gan.discriminator_steps, gan.generator_optimizer
+    with pytest.raises((ValueError, TypeError), match=message):
+        gan.compile(**({"r1": 0.5} | settings))
+    assert before == (gan.loss, gan.r1, gan.r2, gan.discriminator_steps, gan.generator_optimizer)
+
+
+def test_an_optimiser_by_name_is_made_as_keras_makes_it(images):
+    gan = small(generator_optimizer="rmsprop")
+    assert isinstance(gan.generator_optimizer, optimizers.RMSprop)
+
+
+def test_an_optimiser_for_two_networks_or_of_another_one_is_refused(images):
+    adam = optimizers.Adam()
+    with pytest.raises(ValueError, match="are one object, expected two"):
+        tiny_gan(generator_optimizer=adam, discriminator_optimizer=adam)
+    with pytest.raises(ValueError, match="belongs to other weights"):
+        tiny_gan(generator_optimizer=tiny_gan().generator_optimizer)
+
+
+# -- data that cannot be drawn, or are no data --------------------------------------------------------------------
+
+BAD_RANGES = {
+    "sigmoid, 0 to 255": ("sigmoid", 0, 255, "Divide them by 255"),
+    "sigmoid, -1 to 1": ("sigmoid", -1, 1, r"\(images \+ 1\) / 2, or let the generator end in a tanh"),
+    "tanh, 0 to 255": ("tanh", 0, 255, "Divide them by 127.5 and subtract 1"),
+}
+
+
+@pytest.mark.parametrize("stack", [[], [layers.Reshape((4, 4)), layers.Flatten()]], ids=["", "reshaped"])
+@pytest.mark.parametrize("kind", BAD_RANGES)
+def test_data_outside_what_the_generator_draws_get_the_cure(images, kind, stack):
+    end, low, high, cure = BAD_RANGES[kind]
+    data = low + (high - low) * np.clip(images, 0, 1)
+    with pytest.raises(ValueError, match=f"images hold values from .* ends in a {end} .*{cure}"):
+        small(network(5, layers.Dense(16, end), *stack)).fit(data)
+
+
+def test_half_of_what_a_tanh_draws_gets_a_warning(images):
+    with pytest.warns(UserWarning, match=r"ends in a tanh and draws from -1 to 1.*2 \* images - 1"):
+        trained(small(network(5, layers.Dense(16, "tanh"))), np.clip(images, 0, 1), 1)
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("copies", [1, 300])  # 300: so many that they are looked at once only
+def test_numbers_that_are_none_are_named(images, number, copies):
+    spoilt = np.tile(images, (copies, 1))
+    spoilt[5, 3] = number
+    with pytest.raises(ValueError, match="NaN .not a number. or infinity"):
+        tiny_gan().fit(spoilt)
+
+
+def test_an_array_that_was_changed_in_place_is_not_the_one_that_was_seen_before(images):
+    data, gan = np.tile(images, (300, 1)), tiny_gan()
+    trained(gan, data, 1)
+    assert gan._pair.checked(data) is gan._pair.checked(data)
+    data *= 255
+    with pytest.raises(ValueError, match="Divide them by 255"):
+        trained(gan, data, 1)
+
+
+def test_data_need_not_be_pixels_where_the_generator_draws_other_numbers():
+    generator, discriminator = network(1, layers.Dense(4, "tanh"), layers.Dense(1)), network(1, layers.Dense(1))
+    gan = small(generator, discriminator)
+    trained(gan, np.full((20, 1), 7.0), 3)
+    assert gan.alternations == 3 and gan.draws is None
+
+
+NO_ARRAYS = {
+    "Digits": (lambda x: gan_lib.Digits(x, x, x, x, ""), r"images are Digits.*digits.train_images"),
+    "a pair": (lambda x: (x, np.zeros(300)), r"images are tuple.*fit\(images, labels\)"),
+    "a generator": (lambda x: (part for part in x), r"np.concatenate\(list\(batches\)\)"),
+    "a path": (lambda x: "pictures/", r"load_images\(folder\)"),
+    "nothing": (lambda x: None, "expected an array or a tf.data.Dataset"),
+    "unequal sizes": (lambda x: [np.zeros((28, 28)), np.zeros((30, 28))], "of unequal size"),
+    "words": (lambda x: x.astype(str), "hold <U.*, expected float32"),
+}
+
+
+@pytest.mark.parametrize("kind", NO_ARRAYS)
+def test_what_is_no_array_is_named_with_the_cure(images, kind):
+    spoil, message = NO_ARRAYS[kind]
+    with pytest.raises((ValueError, TypeError), match=message):
+        tiny_gan().fit(spoil(images))
+
+
+def batches(x, *more):
+    return tf.data.Dataset.from_tensor_slices((x, *more) if more else x)
+
+
+BAD_DATASETS = {
+    "not batched": (lambda x: batches(x), r"gives the shape \[16\], expected \[None, 16\]. Put minibatches together"),
+    "of other sizes": (lambda x: batches(x[:, :9]).batch(5), r"gives the shape \[None, 9\], expected \[None, 16\]"),
+    "of other values": (lambda x: batches(255 * x).batch(5), "Divide them by 255"),
+    "of three": (lambda x: batches(x, x, x).batch(5), "expected minibatches x, or pairs"),
+    "with labels": (lambda x: batches(x, x[:, 0]).batch(5), "this pair is not conditional"),
+    "empty": (lambda x: batches(x).batch(1000, drop_remainder=True), "gives no minibatch at all"),
+    "endless": (lambda x: batches(x).batch(5).repeat(), "repeats for ever.*Pass steps_per_epoch"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_DATASETS)
+def test_a_dataset_that_does_not_fit_is_named_with_the_cure(images, kind):
+    make, message = BAD_DATASETS[kind]
+    with pytest.raises((ValueError, TypeError), match=message):
+        tiny_gan().fit(make(images))
+    with pytest.raises(ValueError, match="y was passed beside a Dataset"):
+        tiny_gan().fit(batches(images).batch(5), images[:, 0])
+
+
+# -- conditional pairs --------------------------------------------------------------------------------------------
+
+def conditional(label_shape=()):
+    def pair(inputs, *stack):
+        data, labels = keras.Input((inputs,)), keras.Input(label_shape, dtype="int32")
+        x = layers.Concatenate()([data, layers.Flatten()(layers.Embedding(2, 3)(labels))])
+        for layer in stack:
+            x = layer(x)
+        return keras.Model([data, labels], x)
+
+    return small(pair(5, layers.Dense(16, "sigmoid")), pair(16, layers.Dense(32, "relu"), layers.Dense(1)),
+                 generator_optimizer=optimizers.Adam(0.005, 0.5), discriminator_optimizer=optimizers.Adam(0.005, 0.5),
+                 r1=1.0)
+
+
+@pytest.mark.parametrize(("label_shape", "seed"), [((), 0), ((1,), 1), ((), 2)])
+def test_a_conditional_pair_learns_which_kind_is_asked_for(images, label_shape, seed):
+    keras.utils.set_random_seed(seed)
+    labels, gan = (images[:, 0] > 0.5).astype(int), conditional(label_shape)
+    gan.fit(images, labels, batch_size=64, steps_per_epoch=1000, verbose=0)
+    for kind in 0, 1:
+        real, drawn = images[labels == kind].mean(axis=0), gan.generate(200, labels=kind).mean(axis=0)
+        assert np.abs(drawn - real).mean() < 0.25
+    assert np.array_equal(gan.generate(2, labels=[0, 1])[1], gan.generate(2, labels=[1, 1])[1])
+    gan.fit(tf.data.Dataset.from_tensor_slices((images, labels)).batch(50), verbose=0)
+    assert gan.alternations == 1006
+
+
+def test_labels_that_are_missing_too_many_or_not_wanted_are_named(images):
+    labels = np.zeros(300, int)
+    with pytest.raises(ValueError, match="This pair is conditional"):
+        conditional().fit(images)
+    with pytest.raises(ValueError, match=r"labels have the shape \[299\], expected \[300\]"):
+        conditional().fit(images, labels[1:])
+    with pytest.raises(ValueError, match="this pair is not conditional"):
+        tiny_gan().fit(images, labels)
+    with pytest.raises(ValueError, match="This pair is conditional"):
+        conditional().generate(3)
+
+
+# -- assignments that a compiled loop would not notice --------------------------------------------------------------
+
+def moves(gan, part, images):
+    before = getattr(gan, part).get_weights()
+    trained(gan, images, 5)
+    return not same(before, getattr(gan, part).get_weights())
+
+
+CHANGES = {  # what is done after a first training -> which network it stops
+    "a new optimiser of rate 0": (lambda gan: setattr(gan, "discriminator_optimizer", optimizers.SGD(0.0)),
+                                  "discriminator"),
+    "a rate of 0": (lambda gan: setattr(gan.generator_optimizer, "learning_rate", 0.0), "generator"),
+    "a schedule of rate 0": (lambda gan: setattr(gan.generator_optimizer, "learning_rate",
+                                                 optimizers.schedules.ExponentialDecay(0.0, 10, 0.5)), "generator"),
+    "frozen": (lambda gan: setattr(gan.discriminator, "trainable", False), "discriminator"),
+    "frozen layers": (lambda gan: [setattr(layer, "trainable", False) for layer in gan.generator.layers], "generator"),
+    "clipping": (lambda gan: setattr(gan.generator_optimizer, "clipnorm", 1e-30), "generator"),
+}
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+def test_a_change_takes_effect_in_the_next_fit(images, kind):
+    change, part = CHANGES[kind]
+    gan = small()
+    assert moves(gan, part, images)
+    change(gan)
+    assert not moves(gan, part, images) and gan.alternations == 10
+
+
+def test_layers_unfrozen_after_compile_need_a_new_optimiser_and_then_train(images):
+    gan = small()
+    gan.discriminator.layers[0].trainable = False
+    gan.compile(discriminator_optimizer=optimizers.SGD(0.01))
+    frozen = gan.discriminator.get_weights()[0]
+    assert moves(gan, "discriminator", images) and np.array_equal(frozen, gan.discriminator.get_weights()[0])
+    gan.discriminator.layers[0].trainable = True
+    with pytest.raises(ValueError, match="discriminator_optimizer belongs to other weights.*while layers .* frozen"):
+        trained(gan, images, 1)
+    gan.compile(discriminator_optimizer=optimizers.SGD(0.01))
+    trained(gan, images, 5)
+    assert not np.array_equal(frozen, gan.discriminator.get_weights()[0])
+
+
+def test_a_rate_of_dropout_takes_effect_in_the_next_fit(images):
+    gan = small(discriminator=network(16, layers.Dropout(0.1), layers.Dense(1, kernel_initializer="ones")),
+                discriminator_optimizer=optimizers.SGD(0.0), generator_optimizer=optimizers.SGD(0.0))
+    before = trained(gan, images, 200)["d_loss"][0]
+    gan.discriminator.layers[0].rate = 0.9
+    assert abs(trained(gan, images, 200)["d_loss"][0] - before) > 0.1
+
+
+def test_what_cannot_be_replaced_says_so_and_stays(images):
+    gan = tiny_gan()
+    generator, weights = gan.generator, len(gan.weights)
+    for name, value in ("generator", tiny_networks()[0]), ("discriminator", tiny_networks()[1]), ("seed", 3):
+        with pytest.raises(AttributeError, match=f"gan.{name} cannot be replaced.*Make a new GAN"):
+            setattr(gan, name, value)
+    with pytest.raises(AttributeError, match="two optimisers: gan.generator_optimizer"):
+        gan.optimizer = optimizers.Adam()
+    with pytest.raises(ValueError, match="gan.loss cannot be None"):
+        gan.loss = None
+    assert gan.generator is generator and len(gan.weights) == weights
+
+
+def test_a_new_optimiser_neither_rewinds_the_noise_nor_the_count(images):
+    gan = tiny_gan()
+    trained(gan, images, 5)
+    seen = gan.minibatches(images, 16, gan.alternations)[0]
+    gan.compile(generator_optimizer=optimizers.RMSprop(1e-4), discriminator_optimizer=optimizers.RMSprop(1e-4))
+    assert gan.alternations == 5 and np.array_equal(seen, gan.minibatches(images, 16, gan.alternations)[0])
+    trained(gan, images, 5)
+    assert gan.alternations == 10
+
+
+# -- global settings of Keras and TensorFlow ------------------------------------------------------------------------
+
+GLOBAL_SETTINGS = {
+    "mixed_float16": "keras.mixed_precision.set_global_policy('mixed_float16')",
+    "mixed_bfloat16": "keras.mixed_precision.set_global_policy('mixed_bfloat16')",
+    "float64": "keras.backend.set_floatx('float64')",
+    "run_functions_eagerly": "tf.config.run_functions_eagerly(True)",
+    "check_numerics": "tf.debugging.enable_check_numerics()",
+}
+
+
+def test_training_works_under_every_global_setting():
+    program = ["import keras, numpy as np, tensorflow as tf"]
+    for setting in GLOBAL_SETTINGS.values():
+        program += [setting, "gan = tiny_gan(r1=0.1)",
+                    "print(gan.alternations, np.isfinite(trained(gan, two_kinds(), 3)['d_loss']).all(), "
+                    "gan.alternations, gan.generate(2).dtype)",
+                    "tf.config.run_functions_eagerly(False); keras.mixed_precision.set_global_policy('float32'); "
+                    "keras.backend.set_floatx('float32')"]
+    lines = [line for line in in_another_process("\n".join(program)).splitlines() if line[0].isdigit()]
+    assert lines == ["0 True 3 float32"] * len(GLOBAL_SETTINGS)
+
+
+def test_another_backend_is_refused_when_gan_lib_is_imported():
+    printed = in_another_process("""
+import importlib, keras, sys
+keras.backend.backend = lambda: "jax"
+del sys.modules["gan_lib"]
+try: importlib.import_module("gan_lib")
+except ImportError as error: print(error)
+""")
+    assert "Keras runs on 'jax' here" in printed and "KERAS_BACKEND" in printed
+
+
+@pytest.mark.parametrize("first", ["", "import tensorflow"])
+def test_importing_changes_as_little_as_it_can(first, monkeypatch):
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL")  # the tests' own import has set it
+    program = f"""
+import os, signal
+{first}
+before = dict(os.environ)
+import gan_lib
+print(sorted(set(os.environ.items()) - set(before.items())), signal.getsignal(signal.SIGINT))
+gan = gan_lib.GAN()
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    changed, handler = run.stdout.strip().split("] ")
+    assert set(re.findall(r"\('(\w+)'", changed)) <= {"TF_CPP_MIN_LOG_LEVEL"} and "default_int_handler" in handler
