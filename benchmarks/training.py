@@ -1,8 +1,9 @@
 """How many alternations a second each way of writing the article's training reaches, in one run and in turn.
 
 An alternation is one step of the discriminator and one of the generator, batch 128, networks 100-128-784 and
-784-128-1, Adam, on 60 000 pictures.  `make bench` runs this.  Ratios are medians over the rounds, each ratio taken
-within one round, so that a machine that is slower for a while slows down both sides of it.
+784-128-1, Adam, on 60 000 pictures; in a second table the networks are convolutional.  `make bench` runs this.  Ratios
+are medians over the rounds, each ratio taken within one round, so that a machine that is slower for a while slows down
+both sides of it.
 """
 
 import statistics
@@ -17,7 +18,8 @@ import tensorflow as tf
 
 BATCH, NOISE, HIDDEN, PIXELS, IMAGES = 128, 100, 128, 784, 60_000
 ROUNDS = 9
-SECONDS_A_ROUND = 3.0
+SECONDS_A_ROUND = 2.0
+SHUFFLED = 10_000  # so many pictures tf.data shuffles at a time: to collect them takes a small part of a round
 RNG = np.random.default_rng(0)
 
 
@@ -58,6 +60,7 @@ def session_with_feed_dict(images):
 def function_per_step(images):
     """The usual tutorial of today: one alternation compiled by tf.function, its batch fed from NumPy."""
     gan = gan_lib.GAN()
+    gan.compile()
 
     @tf.function
     def alternate(x, z_for_d, z_for_g):
@@ -72,28 +75,75 @@ def function_per_step(images):
     return run
 
 
-class KerasGAN(keras.Model):
-    """A GAN for Keras's fit, its train_step overridden as in Keras's own examples."""
-
-    def __init__(self):
-        super().__init__()
-        self.gan = gan_lib.GAN()
-
-    def train_step(self, x):
-        d_loss, *_ = self.gan.discriminator_step(x, tf.random.uniform([BATCH, NOISE], -1, 1))
-        return {"d_loss": d_loss, "g_loss": self.gan.generator_step(tf.random.uniform([BATCH, NOISE], -1, 1))}
+def keras_fit(gan, images, batch, steps_per_execution=1):
+    """Keras's own fit of the same train_step, fed by tf.data, without XLA."""
+    gan.compile(jit_compile=False)
+    gan.steps_per_execution = steps_per_execution
+    data = tf.data.Dataset.from_tensor_slices(images).shuffle(SHUFFLED).batch(batch, drop_remainder=True).repeat()
+    return lambda steps: keras.Model.fit(gan, data, steps_per_epoch=steps, epochs=1, shuffle=False, verbose=0)
 
 
-def keras_fit(images, steps_per_execution):
-    model = KerasGAN()
-    model.compile(steps_per_execution=steps_per_execution)
-    data = tf.data.Dataset.from_tensor_slices(images).shuffle(IMAGES).batch(BATCH, drop_remainder=True).repeat()
-    return lambda steps: model.fit(data, steps_per_epoch=steps, epochs=1, shuffle=False, verbose=0)
+def gan_lib_fit(gan, images, batch):
+    tensor = tf.identity(images)
+    return lambda steps: gan.fit(tensor, batch_size=batch, steps_per_epoch=steps, verbose=0)
 
 
-def gan_lib_train(images):
-    gan, tensor = gan_lib.GAN(), tf.identity(images)
-    return lambda steps: list(gan_lib.train(gan, tensor, steps, report_every=min(steps, 500)))
+def loop_over_train_step(gan, images, batch):
+    """The same train_step, a loop of it compiled by tf.function, without XLA; pictures picked out in the loop."""
+    gan.compile(jit_compile=False)
+    tensor = tf.identity(images)
+
+    @tf.function
+    def loop(steps):
+        report = tf.zeros([4])
+        for _ in tf.range(steps):
+            rows = tf.random.uniform([batch], 0, len(tensor), tf.int32)
+            report = tf.stack(list(gan.train_step(tf.gather(tensor, rows)).values()))
+        return report
+
+    return lambda steps: loop(tf.constant(steps)).numpy()
+
+
+def tensorflow_docs(images):
+    """The networks and the training of TensorFlow's DCGAN tutorial: larger, batch 256, one step of both at once."""
+    layers, batch = keras.layers, 256
+    generator = keras.Sequential([
+        keras.Input((NOISE,)), layers.Dense(7 * 7 * 256, use_bias=False), layers.BatchNormalization(),
+        layers.LeakyReLU(), layers.Reshape((7, 7, 256)),
+        layers.Conv2DTranspose(128, 5, 1, "same", use_bias=False), layers.BatchNormalization(), layers.LeakyReLU(),
+        layers.Conv2DTranspose(64, 5, 2, "same", use_bias=False), layers.BatchNormalization(), layers.LeakyReLU(),
+        layers.Conv2DTranspose(1, 5, 2, "same", use_bias=False, activation="tanh"),
+    ])
+    discriminator = keras.Sequential([
+        keras.Input((28, 28, 1)), layers.Conv2D(64, 5, 2, "same"), layers.LeakyReLU(), layers.Dropout(0.3),
+        layers.Conv2D(128, 5, 2, "same"), layers.LeakyReLU(), layers.Dropout(0.3), layers.Flatten(), layers.Dense(1),
+    ])
+    entropy = keras.losses.BinaryCrossentropy(from_logits=True)
+    g_optimizer, d_optimizer = keras.optimizers.Adam(1e-4), keras.optimizers.Adam(1e-4)
+
+    @tf.function
+    def train_step(x):
+        with tf.GradientTape() as g_tape, tf.GradientTape() as d_tape:
+            fake = generator(tf.random.normal([batch, NOISE]), training=True)
+            real_logits, fake_logits = discriminator(x, training=True), discriminator(fake, training=True)
+            g_loss = entropy(tf.ones_like(fake_logits), fake_logits)
+            d_loss = (entropy(tf.ones_like(real_logits), real_logits)
+                      + entropy(tf.zeros_like(fake_logits), fake_logits))
+        for tape, loss, network, optimizer in ((g_tape, g_loss, generator, g_optimizer),
+                                               (d_tape, d_loss, discriminator, d_optimizer)):
+            weights = network.trainable_variables
+            optimizer.apply(tape.gradient(loss, weights), weights)
+        return d_loss, g_loss
+
+    data = tf.data.Dataset.from_tensor_slices(images).shuffle(SHUFFLED).batch(batch, drop_remainder=True).repeat()
+    next_batches = iter(data.map(lambda x: 2 * x - 1))
+
+    def run(steps):
+        for _ in range(steps):
+            d_loss, _ = train_step(next(next_batches))
+        d_loss.numpy()
+
+    return run
 
 
 def matrix_products(images):
@@ -146,12 +196,18 @@ def seconds(run, steps):
     return time.perf_counter() - start
 
 
-def measure(ways):
-    """Name -> alternations per second, one number for each round; the ways take turns within a round."""
+def measure(ways, pilot=100):
+    """Name -> alternations per second, one number for each round; the ways take turns within a round.
+
+    pilot: so many alternations show how fast a way is, and a round takes a multiple of them
+    """
     steps = {}
     for name, run in ways.items():
-        run(100)  # compiles, and warms up
-        steps[name] = max(100, round(SECONDS_A_ROUND * 200 / seconds(run, 200) / 100) * 100)
+        run(pilot)  # compiles, and warms up
+        steps[name] = 2 * pilot
+        for _ in range(2):  # at first what happens once in a run may take longer than all its steps
+            fitting = SECONDS_A_ROUND * steps[name] / seconds(run, steps[name])
+            steps[name] = pilot * max(1, round(fitting / pilot))
     speeds = {name: [] for name in ways}
     for _ in range(ROUNDS):
         for name, run in ways.items():
@@ -159,10 +215,31 @@ def measure(ways):
     return speeds
 
 
+def print_table(speeds, **references):
+    """A line for each way: its speed, and its ratios to some of the ways."""
+    print(f"{'':42}{'per second':>11}" + "".join(f"{'to ' + name:>12}" for name in references))
+    for name, values in speeds.items():
+        ratios = (statistics.median(a / b for a, b in zip(values, speeds[reference], strict=True))
+                  for reference in references.values())
+        median = statistics.median(values)
+        print(f"{name:42}{median:11.{0 if median > 20 else 1}f}" + "".join(f"{ratio:12.2f}" for ratio in ratios))
+
+
+def milliseconds_of_a_call(images, calls=20):
+    """How much longer a fit of one alternation takes than one alternation in a long fit, median over the calls."""
+    gan = gan_lib.GAN()
+
+    def fit(steps):
+        gan.fit(images, steps_per_epoch=steps, verbose=0)
+
+    fit(500)  # compiles, and looks at the data, once
+    return 1000 * statistics.median(seconds(fit, 1) - seconds(fit, 100) / 100 for _ in range(calls))
+
+
 def peak_memory():
     """Pictures, and peak memory in GB, of a process that loads MNIST and trains on all of it (on Linux)."""
     program = ("import gan_lib; images = gan_lib.load_mnist().train_images; "
-               "list(gan_lib.train(gan_lib.GAN(), images, 1000)); "
+               "gan_lib.GAN().fit(images, steps_per_epoch=1000, verbose=0); "
                "print(len(images), *(line.split()[1] for line in open('/proc/self/status') if 'VmHWM' in line))")
     output = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
     count, kibibytes = output.split()[-2:]
@@ -172,27 +249,37 @@ def peak_memory():
 def main():
     flop = 2 * sum(count * m * k * n for count, m, k, n in PRODUCTS)
     images = RNG.random((IMAGES, PIXELS), dtype=np.float32)
-    session, bound, ours = "session with feed_dict (the article)", "the matrix products alone", "gan_lib.train"
+    session, bound, ours = "session with feed_dict (the article)", "the matrix products alone", "gan_lib: fit"
     speeds = measure({
-        "Keras fit, as it comes": keras_fit(images, 1),
-        "Keras fit, steps_per_execution=50": keras_fit(images, 50),
+        "Keras fit": keras_fit(gan_lib.GAN(), images, BATCH),
+        "Keras fit, steps_per_execution=50": keras_fit(gan_lib.GAN(), images, BATCH, 50),
         "tf.function per step, batch from NumPy": function_per_step(images),
         session: session_with_feed_dict(images),
-        ours: gan_lib_train(images),
+        ours: gan_lib_fit(gan_lib.GAN(), images, BATCH),
         bound: matrix_products(images),
     })
-
-    def ratio(name, to):
-        return statistics.median(a / b for a, b in zip(speeds[name], speeds[to], strict=True))
-
-    print(f"{'':42}{'per second':>11}{'to session':>12}{'to bound':>10}")
-    for name, values in speeds.items():
-        print(f"{name:42}{statistics.median(values):11.0f}{ratio(name, session):12.2f}{ratio(name, bound):10.2f}")
+    print_table(speeds, session=session, bound=bound)
     rate = flop * statistics.median(speeds[bound]) / 1e9
     print(f"\n{flop / 1e6:.0f} MFLOP of matrix products an alternation, computed at {rate:.0f} GFLOP/s")
+    of_tensor, of_array = milliseconds_of_a_call(tf.identity(images)), milliseconds_of_a_call(images)
+    print(f"a fit of 1 alternation takes {of_tensor:.1f} ms more than 1 alternation in a long fit, with a tensor; "
+          f"{of_array:.1f} ms with a NumPy array")
+
+    pictures = images.reshape(IMAGES, 28, 28, 1)
+    print("\nDCGAN, 16 channels, batch 64")
+    print_table(measure({
+        ours: gan_lib_fit(dcgan(), pictures, 64),
+        "tf.function, a loop of train_step": loop_over_train_step(dcgan(), pictures, 64),
+        "Keras fit": keras_fit(dcgan(), pictures, 64),
+        "TensorFlow's tutorial, larger, batch 256": tensorflow_docs(pictures),
+    }, pilot=2), fit=ours)
     if sys.platform == "linux":
         count, peak = peak_memory()
-        print(f"peak memory of a process that trains on {count:,} pictures: {peak:.2f} GB")
+        print(f"\npeak memory of a process that trains on {count:,} pictures: {peak:.2f} GB")
+
+
+def dcgan():
+    return gan_lib.GAN(*gan_lib.build_dcgan(channels=16))
 
 
 if __name__ == "__main__":
