@@ -687,7 +687,8 @@ class GAN(keras.Model):
         generator_optimizer, discriminator_optimizer: Keras optimisers; at first Adam(0.001, beta_1=0.5)
         discriminator_steps: steps of D in each alternation, 1 to 500, the k of Algorithm 1; at first 1
         jit_compile: whether XLA compiles the training; at first "auto": where it is the faster way
-        run_eagerly: True to run step by step in Python, for debugging; slow
+        run_eagerly: True to run step by step in Python, for debugging; slow, and an interrupt may fall within an
+            alternation
 
         Each loss is compiled once, and so are penalties and more than one step of D; learning rates, gammas and the
         number of steps then change without compiling again.
@@ -709,7 +710,11 @@ class GAN(keras.Model):
             self.run_eagerly = run_eagerly
         if new.keys() & {*_OPTIMIZERS, "jit_compile"}:
             self._pair.loops.clear()
-        self.compiled, self.stop_training = True, False
+        if new.keys() & {"discriminator_steps", "jit_compile"}:
+            self._alternations_in_a_call = 10  # their duration was measured for other settings
+        self.compiled, self.train_function = True, None
+        if first:
+            self.stop_training = False
 
     def _check_settings(self, new):
         """Bring new settings into their final form, or say what is wrong with them, before any is set."""
@@ -791,6 +796,9 @@ class GAN(keras.Model):
             if self.loss.penalty is not None:
                 loss += self.loss.penalty(lambda data: _forward(self.discriminator, data, labels)[0],
                                           x, fake, fake + mix * (x - fake))
+            if loss.shape.rank != 0:
+                raise ValueError(f"The penalty of the loss {self.loss.name!r} returns {list(loss.shape)}, expected one "
+                                 "number, the mean over the minibatch: end it with tf.reduce_mean(...).")
             share = self.discriminator_optimizer.scale_loss(loss / self._replicas)
         self._descend(tape, share, self.discriminator, self.discriminator_optimizer)
         return loss, tf.reduce_mean(tf.sigmoid(real_logits)), tf.reduce_mean(tf.sigmoid(fake_logits))
@@ -817,7 +825,7 @@ class GAN(keras.Model):
 
     def train_step(self, data):
         """One alternation on a minibatch x, or (x, labels), in the form that Keras's own examples have."""
-        x, labels = data if isinstance(data, (tuple, list)) else (data, None)
+        x, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
         x = tf.convert_to_tensor(x)
         alternation = tf.cast(self._alternations.value, tf.int32)
         d_loss, g_loss, d_real, d_fake = self._alternate(x, labels, None, alternation, self.discriminator_steps, None)
@@ -928,6 +936,12 @@ class GAN(keras.Model):
         steps = steps_per_epoch or data.steps_in_a_pass
         callbacks = keras.callbacks.CallbackList(callbacks, add_history=True, add_progbar=verbose != 0, verbose=verbose,
                                                  epochs=epochs, steps=steps, model=self)
+        for callback in callbacks.callbacks:
+            if isinstance(callback, (keras.callbacks.LearningRateScheduler, keras.callbacks.ReduceLROnPlateau)):
+                raise ValueError(f"{type(callback).__name__} changes the rate of a model's only optimiser; a GAN has "
+                                 "two. Let a LambdaCallback assign gan.generator_optimizer.learning_rate, or give the "
+                                 "optimisers a schedule: "
+                                 "keras.optimizers.Adam(keras.optimizers.schedules.ExponentialDecay(...)).")
         one_by_one = any(map(_acts_at_each_batch, callbacks.callbacks))
         self.stop_training, self._initial_epoch, logs = False, None, None
         callbacks.on_train_begin()
@@ -997,7 +1011,7 @@ class GAN(keras.Model):
                 del self._pair.loops[form]
                 if not self.jit_compile:
                     raise
-                reason = str(error).strip().splitlines()[0]
+                reason = _first_line(error)
                 if self._jit != "auto":
                     raise ValueError(f"XLA cannot compile this training: {reason} Train without it: "
                                      "gan.compile(jit_compile=False).") from error
@@ -1086,7 +1100,10 @@ class GAN(keras.Model):
         if not self.compiled:
             return {}
         config = {name: getattr(self, name) for name in self._COMPILED} | {"jit_compile": self._jit}
-        for name in _OPTIMIZERS:
+        for name, network in zip(_OPTIMIZERS, (self.generator, self.discriminator)):
+            known = getattr(config[name], "inner_optimizer", config[name])._trainable_variables
+            order = {id(weight): i for i, weight in enumerate(network.weights)}
+            config[f"weights_of_{name}"] = [order[id(weight)] for weight in known]
             config[name] = keras.saving.serialize_keras_object(config[name])
         own = LOSSES.get(self.loss.name) is not self.loss
         return config | {"loss": self.loss.name, "loss_of_your_own": own}
@@ -1098,8 +1115,10 @@ class GAN(keras.Model):
             if not isinstance(config["loss"], Loss):
                 raise ValueError(f"This GAN was trained with a loss of your own, {name!r}, which a file cannot hold. "
                                  f"Pass it: keras.saving.load_model(path, custom_objects={{{name!r}: ...}}).")
-        for name in _OPTIMIZERS:
+        for name, network in zip(_OPTIMIZERS, (self.generator, self.discriminator)):
             config[name] = keras.saving.deserialize_keras_object(config[name])
+            if known := config.pop(f"weights_of_{name}"):  # some of which may be frozen by now
+                config[name].build([network.weights[i] for i in known])
         self.compile(**config)
 
     def save(self, filepath, overwrite=True, **options):
@@ -1121,6 +1140,10 @@ class GAN(keras.Model):
 
     def load_weights(self, filepath, **options):
         """As in Keras, from a file of `save` or `save_weights`; where that fails, the GAN stays as it was."""
+        if not os.path.exists(filepath):
+            raise FileNotFoundError(f"There is no file {filepath}. Expected: one that gan.save or save_weights wrote.")
+        if not self.compiled:
+            self.compile()  # the file holds what the optimisers remember
         before = self._values()
         try:
             super().load_weights(filepath, **options)
@@ -1128,7 +1151,7 @@ class GAN(keras.Model):
             self._restore(before)
             raise ValueError(f"{filepath} does not hold the weights of a GAN like this one; the weights stay as they "
                              "were. Give the path of another file, or have the GAN made from the file: "
-                             f"keras.saving.load_model(path). ({str(error).strip().splitlines()[0]})") from error
+                             f"keras.saving.load_model(path). ({_first_line(error)})") from error
 
 
 SECONDS_IN_A_CALL = 0.25
@@ -1262,6 +1285,10 @@ class _Stream:
                 return None, 0
             batch = next(self._batches)
         x, y = batch if self._paired else (batch, None)
+        if len(x) % self._gan._replicas:
+            raise ValueError(f"The Dataset gives a minibatch of {len(x)}, expected a multiple of "
+                             f"{self._gan._replicas}, the replicas that share it. Leave out what remains: "
+                             "dataset.batch(128, drop_remainder=True).")
         return self._gan._loop(tf.cast(x, tf.float32), self._gan._check_labels(y, len(x)), None), 1
 
 
@@ -1294,9 +1321,10 @@ class _Pair:
             raise ValueError(f"The generator takes noise of the shape {_said(noise.shape)}, expected a fixed size. "
                              "Start it with keras.Input((100,)).")
         graph, gradients, drawn, self.logits_shape = self._trace(generator, discriminator, noise)
-        if self.logits_shape[-1:] != (1,):
+        between = self.logits_shape[1:-1]  # networks side by side, where data have the same axis
+        if self.logits_shape[-1:] != (1,) or between != self.data_shape[1:len(between) + 1]:
             raise ValueError(f"The discriminator returns {_said(self.logits_shape)}, expected one logit for each "
-                             "picture, (None, 1): end it with Dense(1) and no activation.")
+                             "picture, (None, 1): end it with Flatten() and Dense(1), and no activation.")
         if (end := _end_of(graph.outputs[1])) in ("Sigmoid", "Softmax", "Tanh", "Relu", "Softplus"):
             raise ValueError(f"The discriminator ends in a {end.lower()}, expected a logit, any number: every loss "
                              "here takes the number before the sigmoid. End it with Dense(1) and no activation.")
@@ -1371,7 +1399,9 @@ class _Pair:
                 f"images.reshape(len(images), {pixels}).")
 
     def _advice_on_range(self, low, high):
-        if low >= 0 and 1 < high <= 255:
+        if low >= 0 and 1 < high <= 20:
+            return " Divide them by the highest value that they can have (16 for scikit-learn's digits)."
+        if low >= 0 and 20 < high <= 255:
             return " Divide them by 127.5 and subtract 1." if self.draws[0] else " Divide them by 255."
         if self.draws == (0, 1) and -1 <= low and high <= 1:
             return " Bring them there, (images + 1) / 2, or let the generator end in a tanh."
@@ -1500,7 +1530,11 @@ def _cannot_be_made(part, config, error):
                 f"keras.saving.load_model(path, custom_objects={{{passed}}}).")
     else:
         cure = "It may have been saved with another version of Keras."
-    return f"The {part} of this GAN cannot be made from the file. {cure} ({str(error).strip().splitlines()[0]:.200})"
+    return f"The {part} of this GAN cannot be made from the file. {cure} ({_first_line(error):.200})"
+
+
+def _first_line(error):
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _classes_of_ones_own(config):

@@ -187,6 +187,9 @@ BAD_PARTS = {
     "unbuilt": (lambda: (keras.Sequential([layers.Dense(16)]), None), r"Start it with keras.Input"),
     "a function": (lambda: (lambda z: z, None), "generator is <function .*expected a Keras model"),
     "of other sizes": (lambda: (network(5, layers.Dense(9)), None), r"draws \(None, 9\).*reads \(None, 16\).*the same"),
+    "a logit for each place": (lambda: (network(5, layers.Dense(16), layers.Reshape((4, 4, 1))),
+                                        keras.Sequential([keras.Input((4, 4, 1)), layers.Conv2D(1, 3, 2)])),
+                               r"returns \(None, 1, 1, 1\), expected one logit.*Flatten\(\)"),
     "two logits": (lambda: (None, network(16, layers.Dense(2))), r"returns \(None, 2\), expected one logit"),
     "a rounded picture": (lambda: (network(5, layers.Dense(16), layers.Lambda(tf.round)), None),
                           "no gradient with respect to any weight of the generator"),
@@ -248,6 +251,7 @@ def test_an_optimiser_for_two_networks_or_of_another_one_is_refused(images):
 BAD_RANGES = {
     "sigmoid, 0 to 255": ("sigmoid", 0, 255, "Divide them by 255"),
     "sigmoid, -1 to 1": ("sigmoid", -1, 1, r"\(images \+ 1\) / 2, or let the generator end in a tanh"),
+    "sigmoid, 0 to 16": ("sigmoid", 0, 16, "16 for scikit-learn's digits"),
     "tanh, 0 to 255": ("tanh", 0, 255, "Divide them by 127.5 and subtract 1"),
 }
 
@@ -495,3 +499,22 @@ gan = gan_lib.GAN()
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     changed, handler = run.stdout.strip().split("] ")
     assert set(re.findall(r"\('(\w+)'", changed)) <= {"TF_CPP_MIN_LOG_LEVEL"} and "default_int_handler" in handler
+
+
+def test_a_penalty_for_each_picture_is_named(images):
+    per_picture = Loss("mine", LOSSES["hinge"].discriminator, LOSSES["hinge"].generator,
+                       penalty=lambda a, x, fake, between: gan_lib.squared_gradient(a, x))
+    with pytest.raises(ValueError, match=r"penalty of the loss 'mine' returns \[16\], expected one number"):
+        trained(tiny_gan(loss=per_picture), images, 1)
+
+
+def test_callbacks_for_one_optimiser_get_the_cure(images):
+    with pytest.raises(ValueError, match="LearningRateScheduler changes .* a GAN has two. Let a LambdaCallback"):
+        trained(tiny_gan(), images, 1, callbacks=[keras.callbacks.LearningRateScheduler(lambda epoch: 0.1)])
+
+
+def test_a_callback_that_assigns_does_not_undo_one_that_stops(images):
+    gan = tiny_gan()
+    callbacks = [keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: setattr(gan, "stop_training", True)),
+                 keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: setattr(gan, "r1", 0.1))]
+    assert len(trained(gan, images, 1, epochs=3, callbacks=callbacks)["d_loss"]) == 1

@@ -93,6 +93,22 @@ def test_weights_alone_come_back_with_optimisers_and_count(saved, tmp_path):
     assert same(state(other), state(gan))
 
 
+def test_what_an_optimiser_remembers_of_frozen_layers_comes_back_too(images, tmp_path):
+    gan = tiny_gan()
+    trained(gan, images, 5)
+    gan.discriminator.layers[0].trainable = False
+    gan.save(tmp_path / "gan.keras")
+    assert same(state(gan), state(load(tmp_path / "gan.keras")))
+
+
+def test_weights_loaded_before_compile_bring_the_optimisers_memory(images, tmp_path):
+    gan, other = tiny_gan(), GAN(*tiny_networks())
+    trained(gan, images, 5)
+    gan.save_weights(tmp_path / "gan.weights.h5")
+    other.load_weights(tmp_path / "gan.weights.h5")
+    assert same(state(gan), state(other))
+
+
 def test_a_loss_of_ones_own_has_to_be_passed(tmp_path):
     mine = Loss("mine", LOSSES["logistic"].discriminator, LOSSES["logistic"].generator)
     tiny_gan(loss=mine).save(tmp_path / "mine.keras")
