@@ -227,11 +227,13 @@ def _download_mnist(url, destination):
 
 
 @contextlib.contextmanager
-def _replacing(path):
+def _replacing(path, overwrite=True):
     """The path of a new file that takes the place of `path` when all went well, and leaves no trace when not."""
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"There is no folder {path.parent} to write {path.name} into. Make it first.")
+    if not overwrite and path.exists():
+        raise FileExistsError(f"There is a file {path} already. Give another path, or pass overwrite=True.")
     whole = path.with_name(f"part-{os.getpid()}-{path.name}")
     try:
         yield whole
@@ -931,7 +933,7 @@ class GAN(keras.Model):
         data = _Stream(self, x, y) if isinstance(x, tf.data.Dataset) else _Resident(self, x, y, batch_size)
         if steps_per_epoch is not None:
             _check_count("steps_per_epoch", steps_per_epoch)
-        elif getattr(data, "endless", False):
+        elif data.endless:
             raise ValueError("The Dataset repeats for ever, so an epoch of it would never end. Pass steps_per_epoch.")
         steps = steps_per_epoch or data.steps_in_a_pass
         callbacks = keras.callbacks.CallbackList(callbacks, add_history=True, add_progbar=verbose != 0, verbose=verbose,
@@ -1126,16 +1128,12 @@ class GAN(keras.Model):
 
         The file is written under another name first, and takes its own when it is whole.
         """
-        if not overwrite and os.path.exists(filepath):
-            raise FileExistsError(f"There is a file {filepath} already. Give another path, or pass overwrite=True.")
-        with _replacing(filepath) as whole:
+        with _replacing(filepath, overwrite) as whole:
             super().save(whole, **options)
 
     def save_weights(self, filepath, overwrite=True, **options):
         """As in Keras, to a .weights.h5 file, optimisers and count included; written like `save`'s."""
-        if not overwrite and os.path.exists(filepath):
-            raise FileExistsError(f"There is a file {filepath} already. Give another path, or pass overwrite=True.")
-        with _replacing(filepath) as whole:
+        with _replacing(filepath, overwrite) as whole:
             super().save_weights(whole, **options)
 
     def load_weights(self, filepath, **options):
@@ -1235,6 +1233,8 @@ def _acts_at_each_batch(callback):
 class _Resident:
     """Data that are kept in memory: each minibatch is drawn from all of them."""
 
+    endless = False
+
     def __init__(self, gan, x, y, batch_size):
         self._gan, self._batch_size = gan, batch_size
         self._images = gan._pair.checked(x)
@@ -1320,7 +1320,7 @@ class _Pair:
         if None in self.noise_shape:
             raise ValueError(f"The generator takes noise of the shape {_said(noise.shape)}, expected a fixed size. "
                              "Start it with keras.Input((100,)).")
-        graph, gradients, drawn, self.logits_shape = self._trace(generator, discriminator, noise)
+        graph, gradients, self.logits_shape = self._trace(generator, discriminator, noise)
         between = self.logits_shape[1:-1]  # networks side by side, where data have the same axis
         if self.logits_shape[-1:] != (1,) or between != self.data_shape[1:len(between) + 1]:
             raise ValueError(f"The discriminator returns {_said(self.logits_shape)}, expected one logit for each "
@@ -1341,7 +1341,7 @@ class _Pair:
         self.slow_in_xla = slow and not tf.config.list_physical_devices("GPU")
 
     def _trace(self, generator, discriminator, noise):
-        """Graph, which networks get a gradient, and the shapes of what G draws and of what D returns."""
+        """Graph, which networks get a gradient, and the shape of what D returns."""
         gradients, shapes = [], []
 
         def both(z, labels):
@@ -1364,7 +1364,7 @@ class _Pair:
 
         trace = tf.autograph.experimental.do_not_convert(both)
         graph = tf.function(trace).get_concrete_function(noise, self.labels_spec).graph
-        return graph, gradients, *shapes[-2:]
+        return graph, gradients, shapes[-1]
 
     def checked(self, x):
         """Data as a float32 tensor [n, ...] within what G can draw, or an error that says what to do."""
