@@ -1,6 +1,6 @@
 """The helpers that the notebooks share, in the order in which data goes through them:
 
-    data -> networks -> losses -> training -> pictures -> controls
+    data -> networks -> losses -> training -> scores -> pictures -> controls
 
 Symbols and terms are those of Goodfellow et al. (2014), "Generative Adversarial Nets": real data x, noise z,
 generator G, discriminator D.  Names of layers, optimisers and callbacks are Keras's.
@@ -253,7 +253,8 @@ def _digits(train_images, train_labels, test_images, test_labels, white, source)
 def _embedded_digits():
     """scikit-learn's digits in MNIST's frame: 8x8 pixels enlarged smoothly to 20x20, in a margin of 4.
 
-    Enlarging blurs; the contrast around half grey is raised again, so that strokes are as sharp as MNIST's.
+    Enlarging blurs; the contrast around half grey is raised again, so that strokes are as sharp as MNIST's.  They come
+    sorted by writer, and are shuffled, so that those of the test are like those of the training.
     """
     from scipy.ndimage import zoom
     from sklearn.datasets import load_digits
@@ -261,7 +262,8 @@ def _embedded_digits():
     digits = load_digits()
     large = zoom(digits.images, (1, 2.5, 2.5), order=3, grid_mode=True, mode="nearest")
     sharp = (8 + 2.2 * (large - 8)).clip(0, 16)
-    images, labels = np.pad(sharp, ((0, 0), (4, 4), (4, 4))), digits.target
+    order = np.random.default_rng(0).permutation(len(sharp))
+    images, labels = np.pad(sharp, ((0, 0), (4, 4), (4, 4)))[order], digits.target[order]
     return _digits(images[:1500], labels[:1500], images[1500:], labels[1500:], 16, "scikit-learn digits")
 
 
@@ -1546,6 +1548,78 @@ def _classes_of_ones_own(config):
         if not str(config.get("module") or "keras").startswith("keras") or config.get("registered_name"):
             names.add(config["class_name"])
     return names
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Scores
+# ---------------------------------------------------------------------------------------------------------
+
+
+class Scorer:
+    """A small classifier of digits, trained at once in some ten seconds, and the scores that rest on it.
+
+    digits: `Digits`; it learns from their training images, and compares with their test images
+    seed: of its weights and of the order of the images
+    accuracy: the share of the test images that it names rightly
+    """
+
+    _MINIBATCHES, _MINIBATCH = 1_000, 64
+
+    def __init__(self, digits, seed=0):
+        seeds = iter(_layer_seeds(seed, 2, 4))
+        layers = keras.layers
+
+        def weights():
+            return keras.initializers.GlorotUniform(next(seeds))
+
+        self.classifier = keras.Sequential([
+            keras.Input((784,)), layers.Reshape((28, 28, 1)),
+            layers.Conv2D(16, 5, 2, "same", activation="relu", kernel_initializer=weights()),
+            layers.Conv2D(32, 5, 2, "same", activation="relu", kernel_initializer=weights()),
+            layers.Flatten(), layers.Dense(64, activation="relu", kernel_initializer=weights(), name="features"),
+            layers.Dense(10, kernel_initializer=weights()),
+        ], name="classifier")
+        self.classifier.compile(keras.optimizers.Adam(0.002), keras.losses.SparseCategoricalCrossentropy(True))
+        rows = np.random.default_rng(seed).integers(len(digits.train_images), size=self._MINIBATCHES * self._MINIBATCH)
+        self.classifier.fit(digits.train_images[rows], digits.train_labels[rows], batch_size=self._MINIBATCH,
+                            shuffle=False, verbose=0)
+        self._features = keras.Model(self.classifier.inputs, self.classifier.get_layer("features").output)
+        self._real = self.features(digits.test_images)
+        self.accuracy = float(np.mean(self.labels(digits.test_images) == digits.test_labels))
+
+    def labels(self, images):
+        """Which digit each of the images [n, 784] or [n, 28, 28, 1] is taken for: int64 [n], 0 to 9."""
+        return self._predict(self.classifier, images).argmax(axis=1)
+
+    def shares(self, images):
+        """Which share of the images is taken for a 0, for a 1, ..., for a 9: float64 [10], of sum 1."""
+        return np.bincount(self.labels(images), minlength=10) / len(images)
+
+    def features(self, images):
+        """What the classifier's last hidden layer makes of the images: float32 [n, 64], at least 0."""
+        return self._predict(self._features, images)
+
+    def distance(self, images):
+        """The Fréchet distance between the features of these images and of the test images; at least 0, less is better.
+
+        It falls with the number of images even where they are as good: compare equal numbers.  10 000 training images
+        score about 1 on MNIST.
+        """
+        return frechet_distance(self.features(images), self._real)
+
+    def _predict(self, network, images):
+        return network.predict(np.reshape(images, (len(images), 784)), batch_size=1000, verbose=0)
+
+
+def frechet_distance(a, b):
+    """|m_a - m_b|^2 + trace(S_a + S_b - 2 (S_a S_b)^1/2), of the means m and covariances S of features [n, d], [m, d].
+
+    That is the squared Wasserstein-2 distance between two Gaussians with these means and covariances (Heusel et al.
+    2017, section 2, equation 6).
+    """
+    s_a, s_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    root = np.sqrt(np.linalg.eigvals(s_a @ s_b).real.clip(0)).sum()  # its trace: the eigenvalues are never below 0
+    return float(np.sum((a.mean(axis=0) - b.mean(axis=0)) ** 2) + np.trace(s_a + s_b) - 2 * root)
 
 
 # ---------------------------------------------------------------------------------------------------------
