@@ -9,12 +9,14 @@ generator G, discriminator D.  Names of layers, optimisers and callbacks are Ker
 import asyncio
 import base64
 import contextlib
+import contextvars
 import dataclasses
 import functools
 import gc
 import hashlib
 import html
 import io
+import json
 import math
 import numbers
 import os
@@ -62,8 +64,9 @@ tf.get_logger().setLevel("ERROR")  # several GANs in one notebook would set off 
 import ipywidgets as widgets  # noqa: E402
 import matplotlib  # noqa: E402
 import numpy as np  # noqa: E402
+from IPython import get_ipython  # noqa: E402
+from IPython.core.interactiveshell import InteractiveShell  # noqa: E402
 from IPython.display import HTML, Image, display  # noqa: E402
-from matplotlib.animation import FuncAnimation  # noqa: E402
 from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
@@ -691,8 +694,7 @@ class GAN(keras.Model):
         generator_optimizer, discriminator_optimizer: Keras optimisers; at first Adam(0.001, beta_1=0.5)
         discriminator_steps: steps of D in each alternation, 1 to 500, the k of Algorithm 1; at first 1
         jit_compile: whether XLA compiles the training; at first "auto": where it is the faster way
-        run_eagerly: True to run step by step in Python, for debugging; slow, and an interrupt may fall within an
-            alternation
+        run_eagerly: True to run step by step in Python, for debugging; slow
 
         Each loss is compiled once, and so are penalties and more than one step of D; learning rates, gammas and the
         number of steps then change without compiling again.
@@ -920,8 +922,8 @@ class GAN(keras.Model):
             their turn after each alternation, which is slower than several alternations in one call.
 
         Raises ValueError or TypeError at once for wrong arguments.  Where a loss stops being finite, raises
-        FloatingPointError; the weights are then those of the last report.  After an interrupt (KeyboardInterrupt) the
-        GAN is as it was after a whole alternation, and training can go on.
+        FloatingPointError; the weights are then those of the last report.  After an interrupt (TrainingStopped, a
+        KeyboardInterrupt) the GAN is as it was after a whole alternation, and training can go on.
         """
         if not self.compiled:
             self.compile()
@@ -946,15 +948,19 @@ class GAN(keras.Model):
                                  "two. Let a LambdaCallback assign gan.generator_optimizer.learning_rate, or give the "
                                  "optimisers a schedule: "
                                  "keras.optimizers.Adam(keras.optimizers.schedules.ExponentialDecay(...)).")
-        one_by_one = any(map(_acts_at_each_batch, callbacks.callbacks))
+        one_by_one = self.run_eagerly or any(map(_acts_at_each_batch, callbacks.callbacks))
         self.stop_training, self._initial_epoch, logs = False, None, None
         callbacks.on_train_begin()
-        for epoch in range(self._initial_epoch or initial_epoch, epochs):
-            callbacks.on_epoch_begin(epoch)
-            logs = self._epoch(data, steps, callbacks, one_by_one)
-            callbacks.on_epoch_end(epoch, logs)
-            if self.stop_training:
-                break
+        try:
+            for epoch in range(self._initial_epoch or initial_epoch, epochs):
+                callbacks.on_epoch_begin(epoch)
+                logs = self._epoch(data, steps, callbacks, one_by_one)
+                callbacks.on_epoch_end(epoch, logs)
+                if self.stop_training:
+                    break
+        except KeyboardInterrupt as interrupt:
+            raise TrainingStopped(f"Stopped at alternation {self.alternations:,}. The GAN keeps what it has learned; "
+                                  "run this cell again to go on.") from interrupt
         for name, network in zip(_OPTIMIZERS, (self.generator, self.discriminator)):
             getattr(self, name).finalize_variable_values(network.trainable_variables)
         callbacks.on_train_end(logs)
@@ -1004,10 +1010,12 @@ class GAN(keras.Model):
         arguments = steps, tuple(tf.constant(r, tf.float32) if r else 0.0 for r in (self.r1, self.r2))
 
         def run(count):
-            function = self._alternate_many if self.run_eagerly else self._pair.loops[form]
-            return function(images, labels, batch_size, tf.constant(count), *arguments)
+            if self.run_eagerly:
+                return self._whole_or_not_at_all(images, labels, batch_size, count, *arguments)
+            return self._pair.loops[form](images, labels, batch_size, tf.constant(count), *arguments)
 
         if form not in self._pair.loops and not self.run_eagerly:
+            _before_compiling.get()()
             try:
                 self._pair.loops[form] = tf.function(self._alternate_many, jit_compile=self.jit_compile)
                 run(0)  # compiles, and trains nothing
@@ -1023,6 +1031,15 @@ class GAN(keras.Model):
                 self._pair.slow_in_xla, self._algorithm = True, "threefry" if _xla_works() else "philox"
                 return self._loop(images, labels, batch_size)
         return run
+
+    def _whole_or_not_at_all(self, *arguments):
+        """Alternations step by step in Python, of which an interrupt leaves no half."""
+        before = self._values()
+        try:
+            return self._alternate_many(*arguments)
+        except BaseException:
+            self._restore(before)
+            raise
 
     def _form(self):
         """All that a compiled loop reads as Python values, to compile anew where one of them changes."""
@@ -1154,7 +1171,15 @@ class GAN(keras.Model):
                              f"keras.saving.load_model(path). ({_first_line(error)})") from error
 
 
+class TrainingStopped(KeyboardInterrupt):
+    """An interrupt in `fit`: in a notebook one line, and the cells after it do not run."""
+
+    def _render_traceback_(self):
+        return [str(self)]
+
+
 SECONDS_IN_A_CALL = 0.25
+_before_compiling = contextvars.ContextVar("what is called before a loop is compiled", default=lambda: None)
 _OPTIMIZERS = "generator_optimizer", "discriminator_optimizer"
 _REPORT = "d_loss", "g_loss", "d_real", "d_fake"
 # Repeats in a key: below _MOST_STEPS the steps of D, then the mixes of those steps, and last what is drawn once.
@@ -1798,30 +1823,48 @@ class LivePicture(keras.callbacks.Callback):
 
 @_our_style()
 def film(frames, titles, columns=10, shape=None, cmap="gray_r"):
-    """A film to play back without a kernel: each frame is pictures, as in `show_images`, under its title."""
+    """A film to play back without a kernel: each frame is pictures, as in `show_images`, under its title.
+
+    Where no script may run, its last frame is shown.
+    """
     _check_count("columns", columns)
     _check_count("the number of frames", len(frames))
     if len(titles) != len(frames):
         raise ValueError(f"There are {len(titles)} titles for {len(frames)} frames, expected one for each.")
     _, height, width, *_ = _pictures(frames[0], shape).shape
     rows = math.ceil(len(frames[0]) / columns)
-    figure = _figure(0.5 * columns, 0.5 * rows * height / width + 0.4)
-    axes = figure.add_subplot()
+    size = 0.5 * columns, 0.5 * rows * height / width + 0.4
+    pictures = []
+    for images, title in zip(frames, titles):
+        figure = _figure(*size)
+        draw_images(figure.add_subplot(), images, columns, title, shape=shape, cmap=cmap)
+        pictures.append((_png(figure), title))
+    still = _img(*pictures[-1], *size)
+    scenes = json.dumps([[base64.b64encode(png).decode(), title] for png, title in pictures])
+    return HTML(f'<div>{still}<p>The film plays when this cell was run.</p>'
+                f'<script>{_PLAYER.replace("SCENES", scenes)}</script></div>')
 
-    def draw(i):
-        axes.clear()
-        draw_images(axes, frames[i], columns, titles[i], shape=shape, cmap=cmap)
 
-    player = FuncAnimation(figure, draw, frames=len(frames), interval=250).to_jshtml(default_mode="once")
-    for icon, sign in _SIGNS.items():  # Matplotlib's player loads its icons from the network
-        player = player.replace(f'<i class="fa {icon}"></i>', sign)
-    return HTML(player)
-
-
-_SIGNS = {
-    "fa-minus": "−", "fa-fast-backward": "|◀◀", "fa-step-backward": "|◀", "fa-play fa-flip-horizontal": "◀",
-    "fa-pause": "❚❚", "fa-play": "▶", "fa-step-forward": "▶|", "fa-fast-forward": "▶▶|", "fa-plus": "+",
-}
+_PLAYER = """(() => {
+  const [image, bar] = document.currentScript.parentElement.children, scenes = SCENES, last = scenes.length - 1;
+  bar.innerHTML = `<button type="button">▶ Play</button> <input type="range" aria-label="frame" min="0" max="${last}"
+    value="${last}" style="width: 60%; vertical-align: middle">`;
+  const [play, frame] = bar.children;
+  let timer = null;
+  const show = i => {
+    frame.value = i;
+    [image.src, image.alt] = ["data:image/png;base64," + scenes[i][0], scenes[i][1]];
+  };
+  const pause = () => { clearInterval(timer); timer = null; play.textContent = "▶ Play"; };
+  const step = () => +frame.value < last ? show(+frame.value + 1) : pause();
+  play.onclick = () => {
+    if (timer) return pause();
+    if (+frame.value === last) show(0);
+    timer = setInterval(step, 250);
+    play.textContent = "❚❚ Pause";
+  };
+  frame.oninput = () => { pause(); show(+frame.value); };
+})();"""
 
 
 def _figure(width, height):
@@ -1837,6 +1880,13 @@ def _show(figure, alt, **options):
 
 def _image(figure, alt):
     return Image(_png(figure), width=round(100 * figure.get_figwidth()), alt=alt)
+
+
+def _img(png, alt, width, height):
+    """HTML for a picture of so many inches, with an alternative text."""
+    data = base64.b64encode(png).decode()
+    return (f'<img src="data:image/png;base64,{data}" alt="{html.escape(alt)}" width="{100 * width:.0f}" '
+            f'height="{100 * height:.0f}" decoding="sync" style="max-width: 100%; height: auto">')
 
 
 def _png(figure):
@@ -1871,24 +1921,28 @@ def watch(start, advance, draw, size=(8.6, 3.6), **knobs):
     size, knobs: as in `explore`
 
     One run goes on at a time: a new one, or a second Start, pauses the others.  An error in a slice stops the run and
-    is shown under the picture.
+    is shown under the picture.  A run that nobody touches for ten minutes pauses.  Where `start` gives the same GAN
+    its first weights back (`gan.state`), Reset compiles nothing.
     """
     return _Watcher(start, advance, draw, size, knobs)
 
 
 class _Picture(widgets.VBox):
-    """Controls (name -> widget) above a `picture` of constant size, and a `sentence` below it."""
+    """Controls (name -> widget) above a picture of constant size, `png`, and the sentence that goes with it, `said`."""
 
     _ipython_display_ = None  # ipywidgets 7 would show itself by it, and leave out the picture for other viewers
 
     def __init__(self, size, controls, *buttons):
         self._size, self._lock = size, threading.Lock()
+        self._note = "" if _listens_while_cells_run() else " (It answers once the cells that run now are done.)"
         self.controls = {name: _control(name, control) for name, control in controls.items()}
+        _align(self.controls.values())
         width = f"{100 * size[0]:.0f}px"
-        self.picture = widgets.Image(format="png", layout={"width": width, "max_width": "100%"})
-        self.sentence = widgets.HTML(layout={"min_height": "3.5em", "max_width": width})
-        row = [widgets.HBox(buttons)] if buttons else []
-        super().__init__([*row, *self.controls.values(), self.picture, self.sentence])
+        knobs = widgets.Box(list(self.controls.values()), layout={"flex_flow": "row wrap", "max_width": width})
+        # HTML in place of Image, which has no alternative text; and room for four lines, so that nothing jumps.
+        self._picture = widgets.HTML()
+        self._sentence = widgets.HTML(layout={"min_height": "76px", "width": width, "max_width": "100%"})
+        super().__init__([*([widgets.HBox(buttons)] if buttons else []), knobs, self._picture, self._sentence])
 
     @property
     def values(self):
@@ -1904,16 +1958,31 @@ class _Picture(widgets.VBox):
             figure.set_layout_engine("none")
             for axes, place in zip(figure.axes, self._places):
                 axes.set_position(place)
-        self.picture.value = _png(figure)
+        self.png = _png(figure)
         self._places = [axes.get_position(original=True) for axes in figure.axes]
-        self.sentence.value = html.escape(said)
+        self._picture.value = _img(self.png, said, *self._size)
+        self._say(said)
+
+    def _say(self, said):
+        """Put a sentence under the picture, where screen readers are told of it."""
+        self.said = said
+        self._sentence.value = f'<div role="status" style="line-height: 1.4">{html.escape(said)}{self._note}</div>'
+
+    def _say_what_went_wrong(self, error):
+        """The message first, in JupyterLab's own colours, and folded under it where in the code that was."""
+        self.said = f"{type(error).__name__}: {error}"
+        where = html.escape(traceback.format_exc(limit=-3))
+        self._sentence.value = f"""<div role="alert" style="line-height: 1.4; padding-left: 8px; border-left: 4px solid
+            var(--jp-error-color1, #b00020); color: var(--jp-content-font-color1, inherit)">{html.escape(self.said)}
+            <details><summary style="cursor: pointer">Where in the code</summary>
+            <pre style="white-space: pre-wrap">{where}</pre></details></div>"""
 
     @contextlib.contextmanager
     def _errors_shown(self):
         try:
             yield
-        except Exception:
-            self.sentence.value = f"<pre style='color:#b00'>{html.escape(traceback.format_exc(limit=-3))}</pre>"
+        except Exception as error:
+            self._say_what_went_wrong(error)
             raise
 
     @_our_style()
@@ -1922,6 +1991,9 @@ class _Picture(widgets.VBox):
         figure = _figure(width, height + 0.6)  # for viewers without widgets: the sentence is in the picture
         said = self._draw_now(figure)
         figure.supxlabel(textwrap.fill(said, 120), x=0.01, ha="left", fontsize=10)
+        for control in (*self.controls.values(), *getattr(self, "buttons", {}).values()):
+            # ipykernel 7.4 sends what a browser says to the thread that spoke last, here the busy one.
+            vars(control.comm).pop("_reply_subshell_id", None)
         return {
             "application/vnd.jupyter.widget-view+json": {
                 "version_major": 2, "version_minor": 0, "model_id": self.model_id},
@@ -1939,6 +2011,8 @@ class _Explorer(_Picture):
             control.observe(self._redraw, names="value")
 
     def _redraw(self, change=None):
+        if change is not None:
+            self._note = ""
         with self._lock, self._errors_shown():
             self._show(lambda figure: self._draw(figure, **self.values), as_before=change is not None)
 
@@ -1953,19 +2027,34 @@ class _Watcher(_Picture):
         self.buttons = {name: widgets.Button(description=name) for name in actions}
         super().__init__(size, knobs, *self.buttons.values())
         self._start, self._advance, self._draw = start, advance, draw
-        self.running, self.error = False, None
+        self.error = None
         self.pause_all()
         self._all.add(self)
         self.reset()
         for name, action in actions.items():
-            self.buttons[name].on_click(lambda _, action=action: action())
+            self.buttons[name].on_click(lambda _, action=action: self._touched(action))
+        for control in self.controls.values():
+            control.observe(lambda _: self._touched(), names="value")
         _pause_all_on_interrupt()
 
+    @property
+    def running(self):
+        return self._running
+
+    @running.setter
+    def running(self, token):
+        self._running = token
+        self.buttons["Start"].disabled, self.buttons["Pause"].disabled = bool(token), not token
+
+    def _touched(self, action=lambda: None):
+        self._last_touch, self._note = time.monotonic(), ""
+        action()
+
     def start(self):
-        """Go on, in the background, until `pause` or an error."""
+        """Go on, in the background, until `pause`, an error, or ten minutes in which nobody touches it."""
         self.pause_all()
         with self._lock:  # held while a slice runs: an older thread of this run has then seen that it is to stop
-            self.running = object()
+            self.running, self._last_touch = object(), time.monotonic()
             threading.Thread(target=self._go_on, args=[self.running], daemon=True).start()
 
     def pause(self):
@@ -1991,6 +2080,7 @@ class _Watcher(_Picture):
             self._show(lambda figure: self._draw(figure, self.run))
 
     def _slice(self):
+        before_compiling = _before_compiling.set(lambda: self._say("Compiling, a few seconds …"))
         try:
             with self._errors_shown():
                 self._advance(self.run, **self.values)
@@ -1998,6 +2088,8 @@ class _Watcher(_Picture):
         except Exception as error:
             self.error, self.running = error, False
             raise
+        finally:
+            _before_compiling.reset(before_compiling)
 
     def _go_on(self, mine):
         while True:
@@ -2009,24 +2101,52 @@ class _Watcher(_Picture):
                     self._slice()
                 except Exception:
                     return  # it is shown under the picture and kept in `error`
+                if began - self._last_touch > FORGOTTEN_AFTER:
+                    self.pause()
+                    self._say(f"{self.said} Nobody has touched this for {FORGOTTEN_AFTER // 60} minutes, so it paused. "
+                              "Press Start to go on.")
             time.sleep(max(0.005, 0.05 - (time.monotonic() - began)))  # at most 20 pictures a second
+
+
+FORGOTTEN_AFTER = 600  # seconds
+
+
+def _listens_while_cells_run():
+    """Whether controls can answer while a cell runs: since ipykernel 7; in a script there is nobody to ask."""
+    kernel = getattr(get_ipython(), "kernel", None)
+    return kernel is None or "kernel subshells" in kernel.kernel_info.get("supported_features", ())
 
 
 def _pause_all_on_interrupt():
     """Let the interrupt button pause what runs in the background: a kernel that runs no cell ignores the button."""
     with contextlib.suppress(RuntimeError):  # outside of a kernel there is no loop, and no button
-        asyncio.get_running_loop().call_later(1, signal.signal, signal.SIGINT, lambda *_: _Watcher.pause_all())
+        # Later, since the kernel sets its own handler back at the end of a cell.
+        asyncio.get_running_loop().call_later(1, signal.signal, signal.SIGINT, _on_interrupt)
+
+
+def _on_interrupt(_, frame):
+    if any(outer.f_code is InteractiveShell.run_code.__code__ for outer, _ in traceback.walk_stack(frame)):
+        raise KeyboardInterrupt  # a cell runs, and is what the button is meant for
+    _Watcher.pause_all()
 
 
 def _control(name, control):
-    """The widget for one value, with a label that is never cut off."""
+    """The widget for one value, with a label."""
     if not isinstance(control, widgets.Widget):
         given, control = control, widgets.interactive.widget_from_abbrev(control)
         if control is None:
             raise ValueError(f"{name} is {given!r}, expected a widget, (low, high), (low, high, step), a bool or a "
                              "list.")
     control.description = control.description or name.replace("_", " ")
-    control.style.description_width = "initial"
-    if not isinstance(control, widgets.Checkbox):
-        control.layout.width = "500px"
     return control
+
+
+def _align(controls):
+    """Give all labels the width of the longest, so that none is cut off; more than two controls go in two columns."""
+    longest = max((len(control.description) for control in controls), default=0)
+    for control in controls:
+        if isinstance(control, widgets.Checkbox):
+            control.style.description_width = "initial"
+        else:
+            control.style.description_width = f"{longest}ch"
+            control.layout.width = "500px" if len(controls) <= 2 else "420px"

@@ -253,9 +253,9 @@ def interruptible():
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.parametrize("after", [0.05, 0.31, 0.7])
-def test_interrupt_at_any_time_leaves_whole_alternations(interruptible, images, after):
-    gan, whole = tiny_gan(), tiny_gan()
+@pytest.mark.parametrize(("after", "run_eagerly"), [(0.05, False), (0.31, False), (0.7, False), (0.333, True)])
+def test_interrupt_at_any_time_leaves_whole_alternations(interruptible, images, after, run_eagerly):
+    gan, whole = tiny_gan(run_eagerly=run_eagerly), tiny_gan(run_eagerly=run_eagerly)
     trained(gan, images, 1)
     threading.Timer(after, _thread.interrupt_main).start()
     with pytest.raises(KeyboardInterrupt):
@@ -265,6 +265,20 @@ def test_interrupt_at_any_time_leaves_whole_alternations(interruptible, images, 
     trained(gan, images, 5)
     trained(whole, images, stopped_at + 5)
     assert same(state(gan), state(whole))
+
+
+def test_in_a_notebook_an_interrupt_is_one_line(interruptible, images, capsys):
+    from IPython.core.interactiveshell import InteractiveShell
+
+    shell, gan = InteractiveShell(), tiny_gan()
+    trained(gan, images, 1)
+    shell.push({"gan": gan, "images": images})
+    threading.Timer(0.3, _thread.interrupt_main).start()
+    result = shell.run_cell("gan.fit(images, batch_size=16, steps_per_epoch=10**7, verbose=0)")
+    assert isinstance(result.error_in_exec, KeyboardInterrupt)
+    printed = capsys.readouterr().out.strip()
+    assert printed == (f"Stopped at alternation {gan.alternations:,}. The GAN keeps what it has learned; run this cell "
+                       "again to go on.")
 
 
 def test_a_callback_that_raises_in_the_middle_of_an_epoch_leaves_whole_alternations(images):
