@@ -1811,6 +1811,7 @@ class LivePicture(keras.callbacks.Callback):
         plot(scores, "d_real", REAL, "mean D(x)")
         plot(scores, "d_fake", GENERATED, "mean D(G(z))")
         scores.set(ylim=(0, 1), ylabel="probability", xlim=(0, max(self._last, now, 1)), xlabel="alternation")
+        scores.locator_params(axis="x", nbins=5)  # numbers of six digits would run into each other
         losses.legend(loc="upper right", fontsize=8)
         scores.legend(loc="center right", fontsize=8)
         return figure
