@@ -456,7 +456,7 @@ class Loss:
     generator: Callable
     penalty: Callable | None = None
     relativistic: bool = False
-    formulas: tuple[str, str] = ("", "")
+    formulas: tuple[str, str] = dataclasses.field(default=("", ""), compare=False)  # a list would have no hash
     source: str = ""
 
     def __repr__(self):
@@ -586,12 +586,19 @@ def _check_loss(loss, logits_shape):
     """Make sure that both parts of a loss return one number, and that it depends on what D says."""
     a = tf.constant(np.random.default_rng(0).normal(size=(4, *logits_shape[1:])), tf.float32)
     real, fake = tf.identity(a), tf.identity(-a)
-    with tf.GradientTape(persistent=True) as tape:
-        tape.watch([real, fake])
-        values = {"discriminator": loss.discriminator(real, fake),
-                  "generator": loss.generator(real, fake) if loss.relativistic else loss.generator(fake)}
-    for part, value in values.items():
-        said = f"The {part} of the loss {loss.name!r} returns"
+    for part, arguments, expected in (
+            ("discriminator", [real, fake], "discriminator(real_logits, fake_logits)"),
+            ("generator", [real, fake] if loss.relativistic else [fake],
+             "generator(fake_logits), or with relativistic=True generator(real_logits, fake_logits)")):
+        said = f"The {part} of the loss {loss.name!r}"
+        with tf.GradientTape() as tape:
+            tape.watch([real, fake])
+            try:
+                value = getattr(loss, part)(*arguments)
+            except Exception as error:
+                raise ValueError(f"{said} fails on four logits ({_first_line(error)}). Expected: a function {expected} "
+                                 f"of logits {list(a.shape)}, that returns one number.") from error
+        said += " returns"
         if not tf.is_tensor(value) or value.shape.rank != 0:
             shape = list(value.shape) if hasattr(value, "shape") else type(value).__name__
             raise ValueError(f"{said} {shape} for four logits, expected one number, the mean over the minibatch: "
@@ -793,18 +800,20 @@ class GAN(keras.Model):
                 at_data.watch([x, fake])
                 real_logits, of_real = _forward(self.discriminator, x, labels)
                 fake_logits, of_fake = _forward(self.discriminator, fake, labels)
-            loss = self.loss.discriminator(real_logits, fake_logits) + of_real + of_fake
+            loss = tf.cast(self.loss.discriminator(real_logits, fake_logits), tf.float32) + of_real + of_fake
             loss += _regularization(self.discriminator)
             for gamma, logits, data in (r1, real_logits, x), (r2, fake_logits, fake):
                 if tf.is_tensor(gamma) or gamma:
                     lengths = _squared_length(at_data.gradient(logits, data), logits)
                     loss += gamma / 2 * tf.reduce_mean(lengths)
             if self.loss.penalty is not None:
-                loss += self.loss.penalty(lambda data: _forward(self.discriminator, data, labels)[0],
-                                          x, fake, fake + mix * (x - fake))
-            if loss.shape.rank != 0:
-                raise ValueError(f"The penalty of the loss {self.loss.name!r} returns {list(loss.shape)}, expected one "
-                                 "number, the mean over the minibatch: end it with tf.reduce_mean(...).")
+                penalty = self.loss.penalty(lambda data: _forward(self.discriminator, data, labels)[0],
+                                            x, fake, fake + mix * (x - fake))
+                if penalty is None or np.shape(penalty) != ():
+                    said = "None" if penalty is None else list(penalty.shape)
+                    raise ValueError(f"The penalty of the loss {self.loss.name!r} returns {said}, expected one "
+                                     "number, the mean over the minibatch: end it with tf.reduce_mean(...).")
+                loss += tf.cast(penalty, tf.float32)
             share = self.discriminator_optimizer.scale_loss(loss / self._replicas)
         self._descend(tape, share, self.discriminator, self.discriminator_optimizer)
         return loss, tf.reduce_mean(tf.sigmoid(real_logits)), tf.reduce_mean(tf.sigmoid(fake_logits))
@@ -819,7 +828,7 @@ class GAN(keras.Model):
                 loss = self.loss.generator(real_logits, fake_logits)
             else:
                 loss = self.loss.generator(fake_logits)
-            loss += of_g + _regularization(self.generator)
+            loss = tf.cast(loss, tf.float32) + of_g + _regularization(self.generator)
             share = self.generator_optimizer.scale_loss(loss / self._replicas)
         self._descend(tape, share, self.generator, self.generator_optimizer)
         return loss

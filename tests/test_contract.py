@@ -215,6 +215,10 @@ BAD_SETTINGS = {
                     r"generator of the loss 'mine' returns \[4, 1\].*tf.reduce_mean"),
     "no gradient": ({"loss": Loss("mine", LOSSES["hinge"].discriminator, lambda fake: tf.reduce_mean(tf.round(fake)))},
                     "no gradient with respect to D's logits"),
+    "too many arguments": ({"loss": Loss("mine", LOSSES["hinge"].discriminator, lambda real, fake: fake)},
+                           r"generator of the loss 'mine' fails .*missing 1 .*with relativistic=True"),
+    "no function": ({"loss": Loss("mine", "hinge", LOSSES["hinge"].generator)},
+                    r"discriminator of the loss 'mine' fails .*Expected: a function discriminator\(real_logits, fake"),
     "negative": ({"r1": -1.0}, "r1 is -1.0, expected a number of at least 0"),
     "no number": ({"r2": "much"}, "r2 is 'much', expected"),
     "no steps": ({"discriminator_steps": 0}, "discriminator_steps is 0, expected a whole number of at least 1"),
@@ -501,11 +505,12 @@ gan = gan_lib.GAN()
     assert set(re.findall(r"\('(\w+)'", changed)) <= {"TF_CPP_MIN_LOG_LEVEL"} and same_handler == "True"
 
 
-def test_a_penalty_for_each_picture_is_named(images):
-    per_picture = Loss("mine", LOSSES["hinge"].discriminator, LOSSES["hinge"].generator,
-                       penalty=lambda a, x, fake, between: gan_lib.squared_gradient(a, x))
-    with pytest.raises(ValueError, match=r"penalty of the loss 'mine' returns \[16\], expected one number"):
-        trained(tiny_gan(loss=per_picture), images, 1)
+@pytest.mark.parametrize(("penalty", "returns"), [(gan_lib.squared_gradient, r"\[16\]"), (lambda a, x: None, "None")])
+def test_a_penalty_that_is_no_number_is_named(images, penalty, returns):
+    mine = Loss("mine", LOSSES["hinge"].discriminator, LOSSES["hinge"].generator,
+                penalty=lambda a, x, fake, between: penalty(a, x))
+    with pytest.raises(ValueError, match=rf"penalty of the loss 'mine' returns {returns}, expected one number"):
+        trained(tiny_gan(loss=mine), images, 1)
 
 
 def test_callbacks_for_one_optimiser_get_the_cure(images):
