@@ -636,6 +636,10 @@ class GAN(keras.Model):
     """
 
     def __init__(self, generator=None, discriminator=None, *, seed=0, prior="uniform"):
+        if not tf.executing_eagerly():
+            raise RuntimeError("TensorFlow's eager execution is off, as tf.compat.v1.disable_eager_execution() or "
+                               "disable_v2_behavior() does it for programs of TensorFlow 1; gan_lib needs it. Restart "
+                               "Python, and leave that call out.")
         _check_seed(seed)
         _check_prior(prior)
         super().__init__(name="gan")
@@ -764,7 +768,10 @@ class GAN(keras.Model):
 
     @property
     def draws(self):
-        """Within which range, (low, high), the generator can draw: by its last activation; None where that is open."""
+        """Within which range, (low, high), the generator can draw: by its last activation; None where that is open.
+
+        Where it is open on one side only (ReLU: at least 0), that side is infinite.
+        """
         return self._pair.draws
 
     # -- one alternation -------------------------------------------------------------------------------------
@@ -936,6 +943,7 @@ class GAN(keras.Model):
         """
         if not self.compiled:
             self.compile()
+        self._pair.check_layers(self.generator, self.discriminator)
         for name in _OPTIMIZERS:  # layers may have been frozen or unfrozen since
             self._optimizer(name, getattr(self, name))
         _check_count("batch_size", batch_size)
@@ -1104,10 +1112,20 @@ class GAN(keras.Model):
         if labels is None:
             raise ValueError("This pair is conditional: its networks take labels as well. Pass one for each of the "
                              f"{n} pictures: gan.fit(images, labels), gan.generate(n, labels=...).")
-        labels, shape = np.asarray(labels), spec.shape[1:]
-        if len(labels) != n or math.prod(labels.shape[1:]) != math.prod(shape):
+        labels, shape, rows = np.asarray(labels), spec.shape[1:], self._pair.rows_for_labels
+        if labels.shape[:1] != (n,) or math.prod(labels.shape[1:]) != math.prod(shape):
+            one_hot = labels.ndim == 2 and labels.shape[0] == n and math.prod(shape) == 1
             raise ValueError(f"labels have the shape {list(labels.shape)}, expected {[n, *shape]}: one for each "
-                             "picture.")
+                             f"picture.{' If they are one-hot: labels.argmax(axis=1).' if one_hot else ''}")
+        if labels.dtype.kind not in "biuf":
+            raise TypeError(f"labels hold {labels.dtype}, expected numbers. Number them: "
+                            "np.unique(labels, return_inverse=True)[1].")
+        low, high, whole = labels.min(), labels.max(), np.round(labels) if spec.dtype.is_integer else labels
+        if (wrong := labels[labels != whole]).size:  # NaN is not even itself
+            raise ValueError(f"labels hold {wrong[0]}, expected {'whole ' * spec.dtype.is_integer}numbers.")
+        if rows and not 0 <= low <= high < rows:
+            raise ValueError(f"labels run from {low:g} to {high:g}, expected 0 to {rows - 1}: the networks look them "
+                             f"up in an Embedding of {rows} rows.")
         return tf.cast(labels.reshape(n, *shape), spec.dtype)
 
     def get_config(self):
@@ -1237,6 +1255,9 @@ def _with(data, labels):
 def _forward(network, data, labels):
     """A network's output, as in training, in float32, and what its layers add to the loss in this call."""
     output = network(_with(data, labels), training=True)
+    if not tf.is_tensor(output):
+        raise TypeError(f"The network {network.name!r} returns a {type(output).__name__} of {len(output)}, expected "
+                        "one tensor: give it one output.")
     regularized = sum(weight.regularizer is not None for weight in network.trainable_variables)
     added = network.losses[:len(network.losses) - regularized]  # the regularisers' come last
     return tf.cast(output, tf.float32), sum(tf.cast(tf.reduce_sum(loss), tf.float32) for loss in added)
@@ -1344,11 +1365,12 @@ class _Pair:
             raise ValueError("The generator and the discriminator share a layer, expected two networks with weights of "
                              "their own: a step of one must not move the other. Build that layer twice.")
         self.loops = {}  # form -> compiled function
+        self.layers = [list(network._flatten_layers()) for network in (generator, discriminator)]
         self.layers_seeds = [variable for network in (generator, discriminator)
                              for variable in network.variables if "seed_generator_state" in variable.path]
         noise, self.labels_spec = _inputs_of("generator", generator)
         data, d_labels = _inputs_of("discriminator", discriminator)
-        self.noise_shape, self.data_shape = tuple(noise.shape[1:]), tuple(data.shape)
+        self.noise_shape, self.data_shape = tuple(noise.shape[1:]), data.shape
         if (self.labels_spec is None) != (d_labels is None):
             conditional, other = ("generator", "discriminator") if d_labels is None else ("discriminator", "generator")
             raise ValueError(f"The {conditional} takes labels, the {other} does not. Give both a second input, or "
@@ -1356,20 +1378,24 @@ class _Pair:
         if None in self.noise_shape:
             raise ValueError(f"The generator takes noise of the shape {_said(noise.shape)}, expected a fixed size. "
                              "Start it with keras.Input((100,)).")
-        graph, gradients, self.logits_shape = self._trace(generator, discriminator, noise)
+        graph, gradients, drawn_shape, self.logits_shape = self._trace(generator, discriminator, noise)
+        self.data_shape = None, *drawn_shape[1:]  # a discriminator may read pictures of any size
         between = self.logits_shape[1:-1]  # networks side by side, where data have the same axis
         if self.logits_shape[-1:] != (1,) or between != self.data_shape[1:len(between) + 1]:
             raise ValueError(f"The discriminator returns {_said(self.logits_shape)}, expected one logit for each "
                              "picture, (None, 1): end it with Flatten() and Dense(1), and no activation.")
-        if (end := _end_of(graph.outputs[1])) in ("Sigmoid", "Softmax", "Tanh", "Relu", "Softplus"):
-            raise ValueError(f"The discriminator ends in a {end.lower()}, expected a logit, any number: every loss "
-                             "here takes the number before the sigmoid. End it with Dense(1) and no activation.")
+        *_, end = _range_of(graph.outputs[1])
+        if end in ("sigmoid", "softmax", "tanh", "relu", "softplus", "relu6"):
+            raise ValueError(f"The discriminator ends in a {end}, expected a logit, any number: every loss here takes "
+                             "the number before the sigmoid. End it with Dense(1) and no activation.")
         for name, has_one in zip(("generator", "discriminator"), gradients):
             if not has_one:
                 raise ValueError("What the discriminator says of generated data has no gradient with respect to any "
                                  f"weight of the {name}, so it could never learn. Is there a layer that rounds, "
                                  "chooses (argmax) or leaves TensorFlow on the way?")
-        self.draws = {"Sigmoid": (0, 1), "Softmax": (0, 1), "Tanh": (-1, 1)}.get(_end_of(graph.outputs[0]))
+        *self.draws, self._end = _range_of(graph.outputs[0])
+        self.draws = None if self.draws == [-math.inf, math.inf] else tuple(self.draws)
+        self.rows_for_labels = self.labels_spec is not None and _rows_for(graph.inputs[1], graph)
         # XLA runs these many times slower on a processor (openxla/xla#34273); on a GPU it does not.
         definition = graph.as_graph_def()
         nodes = [*definition.node, *(node for part in definition.library.function for node in part.node_def)]
@@ -1377,17 +1403,22 @@ class _Pair:
         self.slow_in_xla = slow and not tf.config.list_physical_devices("GPU")
 
     def _trace(self, generator, discriminator, noise):
-        """Graph, which networks get a gradient, and the shape of what D returns."""
+        """Graph, which networks get a gradient, and the shapes of what G and D return."""
         gradients, shapes = [], []
 
         def both(z, labels):
             with tf.GradientTape(persistent=True) as tape:
                 drawn = _forward(generator, z, labels)[0]
+                if drawn.shape.rank is None:
+                    raise ValueError("The generator draws something of unknown shape. Is there a layer that leaves "
+                                     "TensorFlow on the way (numpy_function, py_function)? Nothing could be learned "
+                                     "through it.")
                 shapes.append(tuple(drawn.shape))
                 if not drawn.shape.is_compatible_with(self.data_shape) or None in shapes[0][1:]:
                     raise ValueError(
                         f"The generator draws {_said(drawn.shape)}, the discriminator reads {_said(self.data_shape)}. "
-                        "Expected the same: build both for the same pictures, with the same number of pixels.")
+                        "Expected the same: build both for the same pictures, with the same number of pixels."
+                        + " Or is it GAN(generator, discriminator) the other way round?" * (shapes[0][1:] == (1,)))
                 logits = _forward(discriminator, drawn, labels)[0]
                 shapes.append(tuple(logits.shape))
             for network in generator, discriminator:
@@ -1400,7 +1431,13 @@ class _Pair:
 
         trace = tf.autograph.experimental.do_not_convert(both)
         graph = tf.function(trace).get_concrete_function(noise, self.labels_spec).graph
-        return graph, gradients, shapes[-1]
+        return graph, gradients, *shapes[-2:]
+
+    def check_layers(self, *networks):
+        for network, before in zip(networks, self.layers):
+            if list(map(id, network._flatten_layers())) != list(map(id, before)):
+                raise ValueError(f"Layers of the network {network.name!r} have been added or taken away since it "
+                                 "became part of this GAN. Make a new one of it: GAN(generator, discriminator).")
 
     def checked(self, x):
         """Data as a float32 tensor [n, ...] within what G can draw, or an error that says what to do."""
@@ -1445,6 +1482,9 @@ class _Pair:
 
 
 def _check_network(name, network):
+    if isinstance(network, (tuple, list)):
+        raise TypeError(f"{name} is a {'list' if isinstance(network, list) else 'tuple'} of {len(network)}, expected a "
+                        "Keras model. Is it the pair? GAN(*pair) takes it apart.")
     if not isinstance(network, keras.Model):
         raise TypeError(f"{name} is {network!r:.60}, expected a Keras model, as of keras.Sequential([...]).")
     if not network.built:
@@ -1467,13 +1507,52 @@ def _inputs_of(name, network):
     return specs[0], specs[1] if len(specs) == 2 else None
 
 
-def _end_of(tensor):
-    """The type of the operation that made a tensor of a graph, seen through those that only bring it into shape."""
-    through = ("Reshape", "Identity", "Squeeze", "ExpandDims", "Transpose", "Cast", "Mean", "StridedSlice",
-               "EnsureShape", "CheckNumericsV2")
-    while tensor.op.type in through:
+_RANGES = {"Sigmoid": (0, 1), "Softmax": (0, 1), "Tanh": (-1, 1), "Relu": (0, math.inf), "Softplus": (0, math.inf),
+           "Relu6": (0, 6)}  # a part of hard_sigmoid
+_BRING_INTO_SHAPE = (
+    "Reshape", "Identity", "Squeeze", "ExpandDims", "Transpose", "Cast", "Mean", "StridedSlice", "EnsureShape",
+    "CheckNumericsV2")
+_WITH_A_NUMBER = {"Mul": np.multiply, "AddV2": np.add, "Sub": np.subtract, "RealDiv": np.divide,
+                  "Maximum": np.maximum, "Minimum": np.minimum}
+
+
+def _source(tensor):
+    """The operation that made a tensor of a graph, seen through those that only bring it into shape."""
+    while tensor.op.type in _BRING_INTO_SHAPE:
         tensor = tensor.op.inputs[0]
-    return tensor.op.type
+    return tensor.op
+
+
+def _range_of(tensor):
+    """Between which numbers a tensor of a graph lies, (low, high), and in what it ends: seen from its last operations.
+
+    Each may be followed by arithmetic with a number, as Rescaling does it.
+    """
+    op = _source(tensor)
+    if op.type in _RANGES:
+        return *_RANGES[op.type], op.type.lower()
+    if op.type in _WITH_A_NUMBER:
+        for i, number in enumerate(map(tf.get_static_value, op.inputs)):
+            if number is not None and np.size(number) == 1:
+                low, high, end = _range_of(op.inputs[1 - i])
+                number = number.item()
+                arithmetic = _WITH_A_NUMBER[op.type]
+                ends = [float(arithmetic(number, x) if i == 0 else arithmetic(x, number)) for x in (low, high)]
+                return min(ends), max(ends), "clip" if op.type in ("Maximum", "Minimum") else end
+    return -math.inf, math.inf, op.type.lower()
+
+
+def _rows_for(labels, graph):
+    """How many rows the smallest table has in which a graph looks labels up; None where it looks up none."""
+    rows = []
+    for op in graph.get_operations():
+        if op.type == "GatherV2":
+            index = _source(op.inputs[1])
+            if index.type == "SelectV2":  # Keras counts negative ones from the end
+                index = _source(index.inputs[2])
+            if index is labels.op:
+                rows.append(op.inputs[0].shape[0])
+    return min(rows, default=None)
 
 
 def _said(shape):
@@ -1483,7 +1562,11 @@ def _said(shape):
 def _optimizer_of(network, optimizer, name):
     """A Keras optimiser that has memory for all weights of a network, as Keras's own compile would make it."""
     if isinstance(optimizer, str):
-        optimizer = keras.optimizers.get(optimizer)
+        try:
+            optimizer = keras.optimizers.get(optimizer)
+        except ValueError:
+            raise ValueError(f"{name} is {optimizer!r}, expected an optimiser of Keras, as 'adam' or "
+                             "keras.optimizers.Adam(0.001).") from None
     if not isinstance(optimizer, keras.optimizers.Optimizer):
         raise TypeError(f"{name} is {optimizer!r:.60}, expected an optimiser of Keras, as "
                         "keras.optimizers.Adam(0.001).")

@@ -168,9 +168,11 @@ def test_a_model_of_ones_own_trains(images):
 
 @pytest.mark.parametrize("stack", [
     [layers.Dense(1, "sigmoid")], [layers.Dense(1), layers.Activation("sigmoid")], [layers.Dense(1, "tanh")],
-    [layers.Dense(1, "sigmoid"), layers.Flatten(), layers.Reshape((1,))]])
+    [layers.Dense(1, "sigmoid"), layers.Flatten(), layers.Reshape((1,))],
+    [layers.Dense(1, "sigmoid"), layers.Rescaling(2.0)], [layers.Dense(1, "hard_sigmoid")],
+    [layers.Dense(1, "relu")]])
 def test_a_discriminator_that_ends_in_a_sigmoid_is_refused(stack):
-    with pytest.raises(ValueError, match=r"ends in a (sigmoid|tanh), expected a logit.*Dense\(1\) and no activation"):
+    with pytest.raises(ValueError, match=r"ends in a (sigmoid|tanh|relu6?), expected a logit.*Dense\(1\) and no act"):
         GAN(tiny_networks()[0], network(16, layers.Dense(8, "relu"), *stack))
 
 
@@ -183,8 +185,21 @@ def test_a_model_of_ones_own_that_ends_in_a_sigmoid_is_refused_too():
         GAN(tiny_networks()[0], built(Squeezed(None), 16))
 
 
+def with_inputs(*sizes):
+    inputs = [keras.Input((size,)) for size in sizes]
+    return keras.Model(inputs, layers.Dense(16)(layers.Concatenate()(inputs)))
+
+
 BAD_PARTS = {
     "unbuilt": (lambda: (keras.Sequential([layers.Dense(16)]), None), r"Start it with keras.Input"),
+    "of one's own, unbuilt": (lambda: (OfOnesOwn("sigmoid"), None), "call a model of your own once"),
+    "a pair in one": (lambda: (tiny_networks(), None), r"generator is a tuple of 2, .*GAN\(\*pair\)"),
+    "the other way round": (lambda: tiny_networks()[::-1], "the other way round"),
+    "three inputs": (lambda: (with_inputs(5, 3, 3), None), "has 3 inputs, expected one"),
+    "two outputs": (lambda: (None, keras.Model(x := keras.Input((16,)), [layers.Dense(1)(x), layers.Dense(9)(x)])),
+                    "returns a list of 2, expected one tensor: give it one output"),
+    "an unknown shape": (lambda: (network(5, layers.Dense(16), layers.Lambda(
+        lambda x: tf.numpy_function(np.copy, [x], tf.float32))), None), "draws something of unknown shape"),
     "a function": (lambda: (lambda z: z, None), "generator is <function .*expected a Keras model"),
     "of other sizes": (lambda: (network(5, layers.Dense(9)), None), r"draws \(None, 9\).*reads \(None, 16\).*the same"),
     "a logit for each place": (lambda: (network(5, layers.Dense(16), layers.Reshape((4, 4, 1))),
@@ -193,8 +208,7 @@ BAD_PARTS = {
     "two logits": (lambda: (None, network(16, layers.Dense(2))), r"returns \(None, 2\), expected one logit"),
     "a rounded picture": (lambda: (network(5, layers.Dense(16), layers.Lambda(tf.round)), None),
                           "no gradient with respect to any weight of the generator"),
-    "labels for one alone": (lambda: (keras.Model([a := keras.Input((5,)), b := keras.Input((3,))],
-                                                  layers.Dense(16)(layers.Concatenate()([a, b]))), None),
+    "labels for one alone": (lambda: (with_inputs(5, 3), None),
                              "The generator takes labels, the discriminator does not"),
     "a shared layer": (lambda: (network(16, shared := layers.Dense(16)), network(16, shared, layers.Dense(1))),
                        "share a layer"),
@@ -222,6 +236,7 @@ BAD_SETTINGS = {
     "negative": ({"r1": -1.0}, "r1 is -1.0, expected a number of at least 0"),
     "no number": ({"r2": "much"}, "r2 is 'much', expected"),
     "no steps": ({"discriminator_steps": 0}, "discriminator_steps is 0, expected a whole number of at least 1"),
+    "no such optimiser": ({"generator_optimizer": "adamm"}, "generator_optimizer is 'adamm', expected .* 'adam' or"),
     "no optimiser": ({"generator_optimizer": 0.001}, "generator_optimizer is 0.001, expected an optimiser of Keras"),
     "jit": ({"jit_compile": "fast"}, "jit_compile is 'fast', expected True, False or 'auto'"),
 }
@@ -267,6 +282,16 @@ def test_data_outside_what_the_generator_draws_get_the_cure(images, kind, stack)
     data = low + (high - low) * np.clip(images, 0, 1)
     with pytest.raises(ValueError, match=f"images hold values from .* ends in a {end} .*{cure}"):
         small(network(5, layers.Dense(16, end), *stack)).fit(data)
+
+
+@pytest.mark.parametrize(("stack", "draws"), [
+    ([layers.Dense(16, "tanh"), layers.Rescaling(0.5, 0.5)], (0, 1)),
+    ([layers.Dense(16, "sigmoid"), layers.Rescaling(-255.0)], (-255, 0)),
+    ([layers.Dense(16, "hard_sigmoid")], (0, 1)), ([layers.Dense(16), layers.ReLU(3.0)], (0, 3)),
+    ([layers.Dense(20, "tanh"), layers.Reshape((5, 4)), layers.Cropping1D((0, 1)), layers.Flatten()], (-1, 1)),
+    ([layers.Dense(16, "relu")], (0, np.inf)), ([layers.Dense(16)], None), ([layers.Dense(16, "swish")], None)])
+def test_what_a_generator_can_draw_is_seen_through_arithmetic_and_what_only_reshapes(stack, draws):
+    assert GAN(network(5, *stack), tiny_networks()[1]).draws == draws
 
 
 def test_half_of_what_a_tanh_draws_gets_a_warning(images):
@@ -381,6 +406,28 @@ def test_labels_that_are_missing_too_many_or_not_wanted_are_named(images):
         conditional().generate(3)
 
 
+BAD_LABELS = {
+    "too large": (lambda y: y + 1, "labels run from 1 to 2, expected 0 to 1: .* Embedding of 2 rows"),
+    "negative": (lambda y: y - 1, "labels run from -1 to 0, expected 0 to 1"),
+    "broken": (lambda y: y + 0.5, r"labels hold [01].5, expected whole numbers"),
+    "NaN": (lambda y: y * np.nan, "labels hold nan, expected whole numbers"),
+    "words": (lambda y: y.astype(str), "labels hold <U.*, expected numbers. Number them: np.unique"),
+    "one-hot": (lambda y: np.eye(2)[y], r"labels have the shape \[300, 2\].*labels.argmax\(axis=1\)"),
+    "one for all": (lambda y: 1, r"labels have the shape \[\], expected \[300\]"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_LABELS)
+def test_labels_that_the_networks_cannot_look_up_are_named(images, kind):
+    spoil, message = BAD_LABELS[kind]
+    gan, labels = conditional(), np.arange(300) % 2
+    with pytest.raises((ValueError, TypeError), match=message):
+        gan.fit(images, spoil(labels))
+    assert gan.alternations == 0
+    with pytest.raises(ValueError, match="labels run from 2 to 2"):
+        gan.generate(3, labels=2)
+
+
 # -- assignments that a compiled loop would not notice --------------------------------------------------------------
 
 def moves(gan, part, images):
@@ -476,6 +523,16 @@ def test_training_works_under_every_global_setting():
                     "keras.backend.set_floatx('float32')"]
     lines = [line for line in in_another_process("\n".join(program)).splitlines() if line[0].isdigit()]
     assert lines == ["0 True 3 float32"] * len(GLOBAL_SETTINGS)
+
+
+def test_what_turns_tensorflow_2_off_is_named():
+    printed = in_another_process("""
+import tensorflow as tf
+tf.compat.v1.disable_v2_behavior()
+try: gan_lib.GAN()
+except RuntimeError as error: print(error)
+""")
+    assert "eager execution is off" in printed and "leave that call out" in printed
 
 
 def test_another_backend_is_refused_when_gan_lib_is_imported():
