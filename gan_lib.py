@@ -33,7 +33,7 @@ import warnings
 import weakref
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 
@@ -1310,12 +1310,23 @@ class _Stream:
         if y is not None:
             raise ValueError("y was passed beside a Dataset, expected the labels in it: "
                              "tf.data.Dataset.from_tensor_slices((images, labels)).batch(128).")
+        if isinstance(dataset.element_spec, tuple) and len(dataset.element_spec) == 1:
+            dataset = dataset.map(lambda x: x)
         spec = dataset.element_spec
-        self._gan, self._dataset, self._paired = gan, dataset, isinstance(spec, tuple)
+        self._gan, self._dataset, self._paired, self._taken = gan, dataset, isinstance(spec, tuple), 0
         x, expected = spec[0] if self._paired else spec, gan._pair.data_shape
         if not isinstance(x, tf.TensorSpec) or (self._paired and len(spec) != 2):
+            cure = "..."
+            if isinstance(spec, dict):
+                cure = f"lambda part: part[{'image' if 'image' in spec else next(iter(spec))!r}]"
             raise TypeError(f"The Dataset gives {spec}, expected minibatches x, or pairs (x, labels). "
-                            "Bring it into that form with dataset.map(...).")
+                            f"Bring it into that form with dataset.map({cure}).")
+        if not _is_numeric(x.dtype):
+            raise TypeError(f"The Dataset gives {x.dtype.name}, expected numbers. Of files with pictures: "
+                            "load_images(folder).")
+        if self._paired and gan._pair.labels_spec is None:
+            raise ValueError("The Dataset gives labels, too, but this pair is not conditional. Leave them out: "
+                             "dataset.map(lambda x, labels: x).")
         if not x.shape.is_compatible_with(expected):
             advice = " Put minibatches together: dataset.batch(128)." if x.shape.rank == len(expected) - 1 else ""
             raise ValueError(f"The Dataset gives the shape {list(x.shape)}, expected {list(expected)}.{advice}")
@@ -1342,11 +1353,13 @@ class _Stream:
                 return None, 0
             batch = next(self._batches)
         x, y = batch if self._paired else (batch, None)
+        self._taken += 1
+        x = self._gan._pair.checked(x, f"images of minibatch {self._taken} of the Dataset")
         if len(x) % self._gan._replicas:
             raise ValueError(f"The Dataset gives a minibatch of {len(x)}, expected a multiple of "
                              f"{self._gan._replicas}, the replicas that share it. Leave out what remains: "
                              "dataset.batch(128, drop_remainder=True).")
-        return self._gan._loop(tf.cast(x, tf.float32), self._gan._check_labels(y, len(x)), None), 1
+        return self._gan._loop(x, self._gan._check_labels(y, len(x)), None), 1
 
 
 # -- do the parts fit together? ---------------------------------------------------------------------------------
@@ -1439,42 +1452,55 @@ class _Pair:
                 raise ValueError(f"Layers of the network {network.name!r} have been added or taken away since it "
                                  "became part of this GAN. Make a new one of it: GAN(generator, discriminator).")
 
-    def checked(self, x):
+    def checked(self, x, what="images"):
         """Data as a float32 tensor [n, ...] within what G can draw, or an error that says what to do."""
         tensor, low, high = _as_tensor(x)
         expected = [("n" if size is None else size) for size in self.data_shape]
         if tensor.shape.rank == 0 or not tensor.shape.is_compatible_with(self.data_shape) or not len(tensor):
-            raise ValueError(f"images have the shape {list(tensor.shape)}, expected [{', '.join(map(str, expected))}] "
-                             f"with n of at least 1. {self._advice_on_shape(tuple(tensor.shape))}")
+            raise ValueError(f"{what} have the shape {list(tensor.shape)}, expected [{', '.join(map(str, expected))}] "
+                             f"with n of at least 1.{self._advice_on_shape(tuple(tensor.shape))}")
         if not math.isfinite(low) or not math.isfinite(high):
-            raise ValueError("images hold NaN (not a number) or infinity, expected numbers. "
+            raise ValueError(f"{what} hold NaN (not a number) or infinity, expected numbers. "
                              "Find them with np.isfinite(images).")
         if self.draws is not None and (low < self.draws[0] or high > self.draws[1]):
-            raise ValueError(f"images hold values from {low:g} to {high:g}, expected {list(self.draws)}: this "
-                             f"generator ends in a {'tanh' if self.draws[0] else 'sigmoid'} and draws nothing else."
-                             f"{self._advice_on_range(low, high)}")
-        if self.draws == (-1, 1) and low >= 0:
-            warnings.warn(f"images hold values from {low:g} to {high:g}, but this generator ends in a tanh and draws "
-                          "from -1 to 1. Bring them there, 2 * images - 1, or let it end in a sigmoid.", stacklevel=4)
+            raise ValueError(f"{what} hold values from {low:g} to {high:g}, expected "
+                             f"[{self.draws[0]:g}, {self.draws[1]:g}]: this generator ends in a {self._end} and draws "
+                             f"nothing else.{self._advice_on_range(low, high)}")
+        if self.draws == (-1, 1) and low >= 0 and what == "images":  # a minibatch of pale ones may come by chance
+            warnings.warn(f"images hold values from {low:g} to {high:g}, but this generator ends in a {self._end} and "
+                          "draws from -1 to 1. Bring them there, 2 * images - 1, or let it end in a sigmoid.",
+                          stacklevel=4)
         return tensor
 
     def _advice_on_shape(self, shape):
-        wanted = self.data_shape[1:]
+        given, wanted = shape[1:], self.data_shape[1:]
         if 0 in shape[:1]:
-            return "There is no picture in them: is the folder empty, or a selection too narrow?"
+            return " There is no picture in them: is the folder empty, or a selection too narrow?"
         if shape == wanted:
-            return "For a single picture: images[None]."
-        if math.prod(shape[1:]) == math.prod(wanted):
-            return f"Pictures of another shape: images.reshape(len(images), {', '.join(map(str, wanted))})."
-        pixels = math.prod(shape[1:])
-        return ("Scale the pictures to that size (load_images does), or build both networks for theirs: "
-                f"build_generator(pixels={pixels}) and build_discriminator(pixels={pixels}) with "
-                f"images.reshape(len(images), {pixels}).")
+            return " For a single picture: images[None]."
+        if given[1:] == wanted:
+            return " Are these minibatches? Join them: np.concatenate(images)."
+        as_wanted = f"reshape(len(images), {', '.join(map(str, wanted))})"
+        if len(given) == 3 and given[0] in (1, 3) and given[2] not in (1, 3):  # the colours come first, as in PyTorch
+            turned = (*given[1:], given[0])
+            if math.prod(turned) == math.prod(wanted):
+                return (" The colours come last here: images.transpose(0, 2, 3, 1)"
+                        f"{'' if turned == wanted else '.' + as_wanted}.")
+        if math.prod(given) == math.prod(wanted):
+            return f" Pictures of another shape: images.{as_wanted}."
+        scale = " Scale the pictures to that size (load_images does), or build both networks for theirs: "
+        if len(wanted) == 3 and len(given) in (2, 3):
+            return f"{scale}build_dcgan({(*given, 1)[:3]})."
+        if not given:
+            return ""
+        pixels = math.prod(given)
+        flat = "" if len(given) == 1 else f" with images.reshape(len(images), {pixels})"
+        return f"{scale}build_generator(pixels={pixels}) and build_discriminator(pixels={pixels}){flat}."
 
     def _advice_on_range(self, low, high):
         if low >= 0 and 1 < high <= 20:
             return " Divide them by the highest value that they can have (16 for scikit-learn's digits)."
-        if low >= 0 and 20 < high <= 255:
+        if low >= 0 and 20 < high <= 255 and self.draws in ((0, 1), (-1, 1)):
             return " Divide them by 127.5 and subtract 1." if self.draws[0] else " Divide them by 255."
         if self.draws == (0, 1) and -1 <= low and high <= 1:
             return " Bring them there, (images + 1) / 2, or let the generator end in a tanh."
@@ -1592,11 +1618,14 @@ def _as_tensor(x):
     For large arrays that is remembered, since to copy and to look at all of MNIST takes longer than many an
     alternation.  A change of such an array in place is noticed by a thousand of its rows.
     """
-    if not tf.is_tensor(x):
-        if not isinstance(x, np.ndarray):
-            x = _array_of(x)
-        if x.dtype.kind not in "fiub":
-            raise TypeError(f"images hold {x.dtype}, expected float32.")
+    if isinstance(x, tf.Variable):
+        x = x.read_value()  # as it is now: it can be assigned to without a trace
+    if not isinstance(x, (tf.Tensor, np.ndarray)):
+        x = _array_of(x)
+    if not _is_numeric(x.dtype):
+        objects = isinstance(x, np.ndarray) and x.dtype == object and x.size
+        what = f"Python objects ({type(x.flat[0]).__name__})" if objects else x.dtype
+        raise TypeError(f"images hold {what}, expected float32: one array of numbers, [n, ...].")
     large = x.shape and math.prod(x.shape) > 10**6
     if not large:
         return _copied_and_measured(x)
@@ -1612,9 +1641,15 @@ def _as_tensor(x):
 
 def _copied_and_measured(x):
     tensor = tf.cast(x if tf.is_tensor(x) else tf.identity(x.astype(np.float32, copy=False)), tf.float32)
-    if not tf.size(tensor):
-        return tensor, 0.0, 0.0
-    return tensor, float(tf.reduce_min(tensor)), float(tf.reduce_max(tensor) + 0 * tf.reduce_sum(tensor))
+    values = tensor.numpy()  # on a processor that copies nothing
+    return tensor, *((float(values.min()), float(values.max())) if values.size else (0.0, 0.0))  # or NaN if one is NaN
+
+
+def _is_numeric(dtype):
+    """Whether a type, of NumPy or TensorFlow, is one of real numbers."""
+    if isinstance(dtype, tf.DType):
+        return dtype.is_floating or dtype.is_integer or dtype.is_bool
+    return dtype.kind in "fiub"
 
 
 def _array_of(x):
@@ -1624,18 +1659,35 @@ def _array_of(x):
         str: "read the pictures: load_images(folder)", Path: "read the pictures: load_images(folder)",
         tuple: "pass the pictures alone, or fit(images, labels) for a conditional pair",
         type(None): "expected an array or a tf.data.Dataset",
+        Mapping: "pass the pictures in it, as images[key]",
+        tf.SparseTensor: "tf.sparse.to_dense(images)",
     }
+    said = f"images are {type(x).__name__}, expected one array [n, ...]"
     for kind, cure in cures.items():
         if isinstance(x, kind):
-            raise TypeError(f"images are {type(x).__name__}, expected one array [n, ...]: {cure}.")
-    if hasattr(x, "__next__") or isinstance(x, keras.utils.PyDataset):
-        raise TypeError(f"images are {type(x).__name__}, expected one array [n, ...] or a tf.data.Dataset: "
-                        "np.concatenate(list(batches)), or tf.data.Dataset.from_generator(...).")
+            raise TypeError(f"{said}: {cure}.")
+    if hasattr(x, "toarray"):
+        raise TypeError(f"{said}: images.toarray().")
+    is_array = hasattr(x, "__array__") or hasattr(x, "__array_interface__") or isinstance(x, (list, numbers.Number))
+    if not is_array or isinstance(x, keras.KerasTensor):
+        raise TypeError(f"{said} or a tf.data.Dataset: np.concatenate(list(batches)), or "
+                        "tf.data.Dataset.from_generator(...).")
+    if isinstance(x, list) and x and isinstance(x[0], (str, Path)):
+        raise TypeError(f"images are {type(x[0]).__name__} in a list, expected one array [n, ...]: {cures[str]}.")
     try:
         return np.asarray(x)
     except ValueError as error:
-        raise ValueError("images are pictures of unequal size, expected one array [n, ...]: scale them to one size "
-                         f"first (load_images does). ({error})") from None
+        raise ValueError("images are a list of parts of unequal size, expected one array [n, ...]. Scale pictures to "
+                         "one size first (load_images does); join minibatches with np.concatenate(images); pass labels "
+                         f"beside the pictures, fit(images, labels). ({error})") from None
+
+
+def _made(part, config):
+    """A part of a saved GAN from its configuration."""
+    try:
+        return keras.saving.deserialize_keras_object(config)
+    except Exception as error:
+        raise ValueError(_cannot_be_made(part, config, error)) from None
 
 
 def _cannot_be_made(part, config, error):

@@ -10,6 +10,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+import scipy.sparse
 import tensorflow as tf
 from conftest import in_another_process, same, tiny_gan, tiny_networks, trained
 
@@ -50,7 +51,8 @@ WRONG_SHAPES = {
     "no picture": (lambda x: x[:0], r"\[0, 16\].* There is no picture"),
     "square": (lambda x: x.reshape(-1, 4, 4), r"\[300, 4, 4\].*images.reshape\(len\(images\), 16\)"),
     "too wide": (lambda x: np.hstack([x, x]), r"\[300, 32\], expected \[n, 16\]"),
-    "a number": (lambda x: np.float32(3), r"shape \[\], expected \[n, 16\]"),
+    "minibatches": (lambda x: x.reshape(3, 100, 16), r"\[3, 100, 16\].*Join them: np.concatenate\(images\)"),
+    "a number": (lambda x: np.float32(3), r"shape \[\], expected \[n, 16\] with n of at least 1\.$"),
 }
 
 
@@ -59,6 +61,36 @@ def test_data_of_a_wrong_shape_get_the_cure(images, kind):
     spoil, message = WRONG_SHAPES[kind]
     with pytest.raises(ValueError, match=message):
         tiny_gan().fit(spoil(images))
+
+
+SQUARE = keras.Sequential([keras.Input((4, 4, 3)), layers.Flatten(), layers.Dense(1)])
+WRONG_SQUARES = {
+    "larger": ((9, 6, 6, 3), r"expected \[n, 4, 4, 3\].*build both networks for theirs: build_dcgan\(\(6, 6, 3\)\)\.$"),
+    "larger and grey": ((9, 6, 6), r"build_dcgan\(\(6, 6, 1\)\)\.$"),
+    "colours first": ((9, 3, 4, 4), r"The colours come last here: images.transpose\(0, 2, 3, 1\)\.$"),
+    "in rows": ((9, 48), r"images.reshape\(len\(images\), 4, 4, 3\)"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG_SQUARES)
+def test_the_advice_suits_networks_for_pictures_with_height_and_width(kind):
+    shape, message = WRONG_SQUARES[kind]
+    gan = small(network(5, layers.Dense(48, "sigmoid"), layers.Reshape((4, 4, 3))), SQUARE)
+    with pytest.raises(ValueError, match=message):
+        gan.fit(np.zeros(shape))
+
+
+def test_rows_for_pictures_whose_colours_come_first_are_not_scrambled():
+    with pytest.raises(ValueError, match=r"images.transpose\(0, 2, 3, 1\).reshape\(len\(images\), 3072\)"):
+        GAN(build_generator(pixels=3072, hidden=2), build_discriminator(pixels=3072, hidden=2)).fit(
+            COLOURED.transpose(0, 3, 1, 2))
+
+
+def test_a_discriminator_for_pictures_of_any_size_gets_those_that_the_generator_can_draw():
+    of_any_size = [keras.Input((None, None, 1)), layers.GlobalAveragePooling2D(), layers.Dense(1)]
+    gan = small(network(5, layers.Dense(16, "sigmoid"), layers.Reshape((4, 4, 1))), keras.Sequential(of_any_size))
+    with pytest.raises(ValueError, match=r"\[9, 5, 5, 1\], expected \[n, 4, 4, 1\]"):
+        gan.fit(np.zeros((9, 5, 5, 1)))
 
 
 # -- what acts in training only ---------------------------------------------------------------------------------
@@ -272,6 +304,7 @@ BAD_RANGES = {
     "sigmoid, -1 to 1": ("sigmoid", -1, 1, r"\(images \+ 1\) / 2, or let the generator end in a tanh"),
     "sigmoid, 0 to 16": ("sigmoid", 0, 16, "16 for scikit-learn's digits"),
     "tanh, 0 to 255": ("tanh", 0, 255, "Divide them by 127.5 and subtract 1"),
+    "relu, -1 to 1": ("relu", -1, 1, ""),
 }
 
 
@@ -317,6 +350,16 @@ def test_an_array_that_was_changed_in_place_is_not_the_one_that_was_seen_before(
         trained(gan, data, 1)
 
 
+def test_a_variable_is_read_anew_in_each_fit(images):
+    gan = tiny_gan(jit_compile=False)
+    for data in images, np.tile(images, (300, 1)):  # small and large
+        data = tf.Variable(data)
+        trained(gan, data, 1)
+        data.assign(255 * data)
+        with pytest.raises(ValueError, match="Divide them by 255"):
+            trained(gan, data, 1)
+
+
 def test_data_need_not_be_pixels_where_the_generator_draws_other_numbers():
     generator, discriminator = network(1, layers.Dense(4, "tanh"), layers.Dense(1)), network(1, layers.Dense(1))
     gan = small(generator, discriminator)
@@ -332,7 +375,24 @@ NO_ARRAYS = {
     "nothing": (lambda x: None, "expected an array or a tf.data.Dataset"),
     "unequal sizes": (lambda x: [np.zeros((28, 28)), np.zeros((30, 28))], "of unequal size"),
     "words": (lambda x: x.astype(str), "hold <U.*, expected float32"),
+    "words in a tensor": (lambda x: tf.constant([["a"] * 16]), "hold .*string.*, expected float32"),
+    "pictures and labels": (lambda x: [x, x[:, 0]], r"of unequal size.*fit\(images, labels\)"),
+    "minibatches": (lambda x: [x[:100], x[100:200], x[200:290]], r"of unequal size.*np.concatenate\(images\)"),
+    "names of files": (lambda x: ["a.png", "b.png"], r"images are str in a list.*load_images\(folder\)"),
+    "a dictionary": (lambda x: {"x_train": x}, r"images are dict.*images\[key\]"),
+    "a loader": (lambda x: Loader(), r"images are Loader.*np.concatenate\(list\(batches\)\)"),
+    "sparse": (lambda x: scipy.sparse.csr_matrix(x), r"images are csr_matrix.*images.toarray\(\)"),
+    "ragged": (lambda x: tf.ragged.constant([[1.0], [2.0, 3.0]]), "images are RaggedTensor, expected one array"),
+    "objects": (lambda x: np.array([x[0], None], dtype=object), r"hold Python objects \(ndarray\), expected float32"),
+    "no data yet": (lambda x: keras.Input((16,)), "images are KerasTensor, expected one array"),
 }
+
+
+class Loader:
+    """A source of minibatches, as other libraries have them."""
+
+    def __iter__(self):
+        return iter([np.zeros((4, 16))])
 
 
 @pytest.mark.parametrize("kind", NO_ARRAYS)
@@ -350,8 +410,11 @@ BAD_DATASETS = {
     "not batched": (lambda x: batches(x), r"gives the shape \[16\], expected \[None, 16\]. Put minibatches together"),
     "of other sizes": (lambda x: batches(x[:, :9]).batch(5), r"gives the shape \[None, 9\], expected \[None, 16\]"),
     "of other values": (lambda x: batches(255 * x).batch(5), "Divide them by 255"),
+    "of words": (lambda x: tf.data.Dataset.from_tensors(["a.png"]), "gives string, expected numbers.*load_images"),
+    "of dictionaries": (lambda x: tf.data.Dataset.from_tensor_slices({"label": x[:, 0], "image": x}).batch(5),
+                        r"dataset.map\(lambda part: part\['image'\]\)"),
     "of three": (lambda x: batches(x, x, x).batch(5), "expected minibatches x, or pairs"),
-    "with labels": (lambda x: batches(x, x[:, 0]).batch(5), "this pair is not conditional"),
+    "with labels": (lambda x: batches(x, x[:, 0]).batch(5), r"this pair is not conditional.*dataset.map\(lambda"),
     "empty": (lambda x: batches(x).batch(1000, drop_remainder=True), "gives no minibatch at all"),
     "endless": (lambda x: batches(x).batch(5).repeat(), "repeats for ever.*Pass steps_per_epoch"),
 }
@@ -364,6 +427,22 @@ def test_a_dataset_that_does_not_fit_is_named_with_the_cure(images, kind):
         tiny_gan().fit(make(images))
     with pytest.raises(ValueError, match="y was passed beside a Dataset"):
         tiny_gan().fit(batches(images).batch(5), images[:, 0])
+
+
+def test_a_dataset_of_pictures_each_in_a_tuple_is_taken_as_keras_takes_it(images):
+    alone, wrapped = tiny_gan(jit_compile=False), tiny_gan(jit_compile=False)
+    alone.fit(batches(images).batch(50), verbose=0)
+    wrapped.fit(tf.data.Dataset.from_tensor_slices((images,)).batch(50), verbose=0)
+    assert wrapped.alternations == 6 and same(alone.get_weights(), wrapped.get_weights())
+
+
+@pytest.mark.parametrize(("spoil", "message"), [
+    (lambda x: x * np.nan, "NaN .not a number. or infinity"), (lambda x: 255 * x, "values from .*Divide them by 255")])
+def test_a_later_minibatch_of_a_dataset_is_looked_at_too(images, spoil, message):
+    data, gan = np.concatenate([images[:40], spoil(images[40:50])]), tiny_gan(jit_compile=False)
+    with pytest.raises(ValueError, match=f"images of minibatch 5 of the Dataset hold {message}"):
+        gan.fit(batches(data).batch(10), verbose=0)
+    assert gan.alternations == 4 and all(np.isfinite(weight).all() for weight in gan.get_weights())
 
 
 # -- conditional pairs --------------------------------------------------------------------------------------------
