@@ -666,8 +666,11 @@ class GAN(keras.Model):
         if name in self._FIXED and name in self.__dict__:
             raise AttributeError(f"gan.{name} cannot be replaced, since optimisers and compiled loops belong to it. "
                                  "Make a new GAN(generator, discriminator, seed=...) of the parts that you want.")
-        if name == "optimizer" and value is not None:
+        if (name == "optimizer" and value is not None) or name == "learning_rate":
             raise AttributeError("A GAN has two optimisers: gan.generator_optimizer and gan.discriminator_optimizer.")
+        own = vars(GAN).get(name)
+        if callable(own) or (isinstance(own, property) and name not in self._COMPILED):
+            raise AttributeError(f"gan.{name} cannot be set. What can be: {', '.join(self._COMPILED)}, prior.")
         if name == "prior":
             _check_prior(value)
         if name in self._COMPILED and getattr(self, "built", False):
@@ -1063,6 +1066,7 @@ class GAN(keras.Model):
         optimizers = self.generator_optimizer, self.discriminator_optimizer
         return (self.loss, self.prior, self.discriminator_steps == 1, self.r1 > 0, self.r2 > 0, self._algorithm,
                 *map(_readings, (*optimizers, *self._flatten_layers(include_self=False))),
+                *(_reading(variable.regularizer) for variable in self.trainable_variables),
                 *(id(variable) for variable in self.trainable_variables),
                 *(id(optimizer._learning_rate) for optimizer in optimizers))
 
@@ -1270,10 +1274,22 @@ def _regularization(network):
 
 
 def _readings(thing):
-    """The plain settings of a layer or an optimiser, which a compiled function takes as constants."""
-    plain = ((name, value) for name, value in vars(thing).items() if isinstance(value, (bool, int, float, str))
-             or name == "activation")
-    return id(thing), getattr(thing, "trainable", None), tuple(item for item in plain if not item[0].startswith("_"))
+    """The settings of a layer or an optimiser, which a compiled function takes as constants."""
+    return id(thing), getattr(thing, "trainable", None), *(
+        (name, _reading(value)) for name, value in vars(thing).items() if not name.startswith("_"))
+
+
+def _reading(value):
+    """What tells one setting from another: numbers, words and arrays by what they hold, other things by themselves."""
+    if value is None or isinstance(value, (bool, int, float, str, np.generic)):
+        return value
+    if isinstance(value, (tuple, list)):
+        return tuple(map(_reading, value))
+    if isinstance(value, np.ndarray):
+        return value.tobytes()
+    if isinstance(value, (keras.regularizers.Regularizer, keras.constraints.Constraint)):
+        return id(value), tuple(map(_reading, vars(value).values()))
+    return value if callable(value) and type(value).__eq__ is object.__eq__ else id(value)
 
 
 def _acts_at_each_batch(callback):

@@ -524,6 +524,8 @@ CHANGES = {  # what is done after a first training -> which network it stops
     "frozen": (lambda gan: setattr(gan.discriminator, "trainable", False), "discriminator"),
     "frozen layers": (lambda gan: [setattr(layer, "trainable", False) for layer in gan.generator.layers], "generator"),
     "clipping": (lambda gan: setattr(gan.generator_optimizer, "clipnorm", 1e-30), "generator"),
+    "clipping by a number of NumPy": (lambda gan: setattr(gan.generator_optimizer, "clipnorm", np.float32(1e-30)),
+                                      "generator"),
 }
 
 
@@ -550,12 +552,61 @@ def test_layers_unfrozen_after_compile_need_a_new_optimiser_and_then_train(image
     assert not np.array_equal(frozen, gan.discriminator.get_weights()[0])
 
 
-def test_a_rate_of_dropout_takes_effect_in_the_next_fit(images):
-    gan = small(discriminator=network(16, layers.Dropout(0.1), layers.Dense(1, kernel_initializer="ones")),
+@pytest.mark.parametrize("kind", [float, np.float32])
+def test_a_rate_of_dropout_takes_effect_in_the_next_fit(images, kind):
+    gan = small(discriminator=network(16, layers.Dropout(kind(0.1)), layers.Dense(1, kernel_initializer="ones")),
                 discriminator_optimizer=optimizers.SGD(0.0), generator_optimizer=optimizers.SGD(0.0))
     before = trained(gan, images, 200)["d_loss"][0]
-    gan.discriminator.layers[0].rate = 0.9
+    gan.discriminator.layers[0].rate = kind(0.9)
     assert abs(trained(gan, images, 200)["d_loss"][0] - before) > 0.1
+
+
+class Scaled(layers.Layer):
+    """A layer of one's own with a setting of its own: what it multiplies by."""
+
+    def __init__(self, by):
+        super().__init__()
+        self.by = by
+
+    def call(self, x):
+        return self.by(x) if callable(self.by) else x * (self.by[0] if isinstance(self.by, list) else self.by)
+
+
+@pytest.mark.parametrize("kind", [np.float32, lambda by: np.full(16, by, np.float32), lambda by: [by],
+                                  lambda by: lambda x: by * x])
+def test_a_setting_of_a_layer_of_ones_own_takes_effect_in_the_next_fit(images, kind):
+    gan = small(discriminator=network(16, Scaled(kind(1.0)), layers.Dense(1, use_bias=False)), jit_compile=False)
+    assert moves(gan, "discriminator", images)
+    trained(gan, images, 1)
+    assert len(gan._pair.loops) == 1
+    gan.discriminator.layers[0].by = kind(0.0)
+    assert not moves(gan, "discriminator", images)
+
+
+def test_a_regulariser_made_stronger_takes_effect_in_the_next_fit(images):
+    discriminator = network(16, layers.Dense(1, kernel_initializer="ones", kernel_regularizer="l2"))
+    gan = small(discriminator=discriminator, jit_compile=False, discriminator_optimizer=optimizers.SGD(0.0))
+    before = trained(gan, images, 1)["d_loss"][0]
+    discriminator.layers[0].kernel_regularizer.l2 += 10
+    assert trained(gan, images, 1)["d_loss"][0] > before + 100
+
+
+@pytest.mark.parametrize("change", [lambda gan: gan.discriminator.pop(),
+                                    lambda gan: gan.generator.add(layers.Dense(16, "sigmoid"))])
+def test_layers_added_or_taken_away_need_a_new_gan(images, change):
+    gan = tiny_gan()
+    change(gan)
+    with pytest.raises(ValueError, match="Layers of the network .* have been added or taken away .*Make a new one"):
+        trained(gan, images, 1)
+
+
+def test_what_cannot_be_set_says_so():
+    gan = tiny_gan()
+    for name in "alternations", "state", "draws", "discriminator_step", "generate":
+        with pytest.raises(AttributeError, match=f"gan.{name} cannot be set. What can be: loss, .*discriminator_steps"):
+            setattr(gan, name, 2)
+    with pytest.raises(AttributeError, match="two optimisers: gan.generator_optimizer"):
+        gan.learning_rate = 0.1
 
 
 def test_what_cannot_be_replaced_says_so_and_stays(images):
