@@ -230,9 +230,11 @@ def _download_mnist(url, destination):
 
 
 @contextlib.contextmanager
-def _replacing(path, overwrite=True):
+def _replacing(path, overwrite=True, ending=""):
     """The path of a new file that takes the place of `path` when all went well, and leaves no trace when not."""
     path = Path(path)
+    if not path.name.endswith(ending):
+        raise ValueError(f"The file is to be called {path.name!r}, expected a name that ends in {ending}.")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"There is no folder {path.parent} to write {path.name} into. Make it first.")
     if not overwrite and path.exists():
@@ -1140,12 +1142,7 @@ class GAN(keras.Model):
 
     @classmethod
     def from_config(cls, config):
-        parts = {}
-        for part in "generator", "discriminator":
-            try:
-                parts[part] = keras.saving.deserialize_keras_object(config[part])
-            except Exception as error:
-                raise ValueError(_cannot_be_made(part, config[part], error)) from None
+        parts = {part: _made(part, config[part]) for part in ("generator", "discriminator")}
         return cls(**parts, seed=config["seed"], prior=config["prior"])
 
     def get_compile_config(self):
@@ -1168,7 +1165,7 @@ class GAN(keras.Model):
                 raise ValueError(f"This GAN was trained with a loss of your own, {name!r}, which a file cannot hold. "
                                  f"Pass it: keras.saving.load_model(path, custom_objects={{{name!r}: ...}}).")
         for name, network in zip(_OPTIMIZERS, (self.generator, self.discriminator)):
-            config[name] = keras.saving.deserialize_keras_object(config[name])
+            config[name] = _made(name, config[name])
             if known := config.pop(f"weights_of_{name}"):  # some of which may be frozen by now
                 config[name].build([network.weights[i] for i in known])
         self.compile(**config)
@@ -1176,14 +1173,15 @@ class GAN(keras.Model):
     def save(self, filepath, overwrite=True, **options):
         """As in Keras, to a .keras file, with all that training needs to go on exactly as if it had never stopped.
 
-        The file is written under another name first, and takes its own when it is whole.
+        The file is written under another name first, and takes its own when it is whole.  Layers, functions and losses
+        of your own are not in it: they are to be passed when it is read, as custom_objects.
         """
-        with _replacing(filepath, overwrite) as whole:
+        with _replacing(filepath, overwrite, ".keras") as whole:
             super().save(whole, **options)
 
     def save_weights(self, filepath, overwrite=True, **options):
         """As in Keras, to a .weights.h5 file, optimisers and count included; written like `save`'s."""
-        with _replacing(filepath, overwrite) as whole:
+        with _replacing(filepath, overwrite, ".weights.h5") as whole:
             super().save_weights(whole, **options)
 
     def load_weights(self, filepath, **options):
@@ -1711,25 +1709,33 @@ def _cannot_be_made(part, config, error):
     if "Lambda" in str(error) and "safe_mode" in str(error):
         cure = ("It has a Lambda layer, whose code Keras runs only if you trust the file: "
                 "keras.saving.load_model(path, safe_mode=False). A Layer class of your own would be safer.")
-    elif own := sorted(_classes_of_ones_own(config)):
-        passed = ", ".join(f"{name!r}: {name}" for name in own)
+    elif "activation function identifier" in str(error):
+        cure = ("A lambda as an activation cannot be read from a file. Build the pair anew, with a named function, and "
+                "take the weights: gan.load_weights(path).")
+    elif (own := sorted(_of_ones_own(config))) and "Could not locate" in str(error):
+        passed = ", ".join(f"{name!r}: {name.split('>')[-1]}" for name in own)
         cure = (f"It has {_listed(own)}, which Python does not find by itself here. Define or import it, and pass it: "
                 f"keras.saving.load_model(path, custom_objects={{{passed}}}).")
+    elif own:
+        cure = (f"Keras does not get {_listed(own)} from what get_config returned. Let it return all arguments of "
+                "__init__, and let __init__ take **kwargs and pass them on: super().__init__(**kwargs).")
     else:
         cure = "It may have been saved with another version of Keras."
-    return f"The {part} of this GAN cannot be made from the file. {cure} ({_first_line(error):.200})"
+    return f"The {part} of this GAN cannot be made from the file. {cure} ({str(error).strip().splitlines()[-1]:.200})"
 
 
 def _first_line(error):
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def _classes_of_ones_own(config):
-    """The names of all classes in a Keras configuration that are not Keras's."""
+def _of_ones_own(config):
+    """The names of all classes and functions in a Keras configuration that are not Keras's."""
     names = set()
-    for value in config.values() if isinstance(config, dict) else config if isinstance(config, list) else ():
-        names |= _classes_of_ones_own(value)
-    if isinstance(config, dict) and "class_name" in config and "builtins" not in str(config.get("module")):
+    for value in config.values() if isinstance(config, dict) else config if isinstance(config, (list, tuple)) else ():
+        names |= _of_ones_own(value)
+    if isinstance(config, dict) and config.get("class_name") == "function":
+        names.add(config["config"])
+    elif isinstance(config, dict) and "class_name" in config and "builtins" not in str(config.get("module")):
         if not str(config.get("module") or "keras").startswith("keras") or config.get("registered_name"):
             names.add(config["class_name"])
     return names
