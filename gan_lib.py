@@ -1983,8 +1983,14 @@ class LivePicture(keras.callbacks.Callback):
 
     def _drawn(self):
         """42 generated pictures, brought to [0, 1]."""
-        images = self.model.generate(42, seed=1, labels=self._labels)
-        return ((images + 1) / 2 if self.model.draws == (-1, 1) else images).clip(0, 1)
+        conditional, labels = self.model._pair.labels_spec is not None, self._labels
+        if conditional != (labels is not None) or np.shape(labels)[:1] not in ((), (42,)):
+            came = "no labels" if labels is None else f"labels of the shape {list(np.shape(labels))}"
+            raise ValueError(f"LivePicture has {came}, expected "
+                             + ("one for each of its 42 pictures, or one for all: LivePicture(labels=...)."
+                                if conditional else "none, since this pair is not conditional: LivePicture()."))
+        images, (low, high) = self.model.generate(42, seed=1, labels=labels), self.model.draws or (0, 1)
+        return ((images - low) / (high - low) if math.isfinite(high) else images).clip(0, 1)
 
 
 @_our_style()
