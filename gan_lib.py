@@ -934,7 +934,7 @@ class GAN(keras.Model):
 
         x: float [n, ...] as D reads it, within what G can draw (a sigmoid: [0, 1]), an array or a tensor, which is kept
             in memory, each minibatch drawn from it with replacement; or a tf.data.Dataset of minibatches, or of pairs
-            (x, y), of which each alternation takes one, in all its steps
+            (x, y), of which each alternation takes one, in all its steps.  Each is checked as an array is.
         y: labels, one for each of x, for a conditional pair
         steps_per_epoch: alternations in an epoch; default: as many as it takes to see as many data as x holds.
             A Dataset that ends before is begun again.  Each alternation is `discriminator_steps` steps of D, then one
