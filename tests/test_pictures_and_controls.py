@@ -244,14 +244,35 @@ def test_the_live_picture_shows_what_can_be_shown_of_a_generator_without_bounds(
     assert pictures.min() < 0 and pictures.max() > 1 and np.array_equal(drawn[-1][0], pictures.clip(0, 1))
 
 
-def test_the_live_picture_shows_a_conditional_pair_under_the_labels_that_it_got(drawn, displayed):
+def test_the_live_picture_brings_any_range_to_0_to_1(images, drawn, displayed):
+    generator = keras.Sequential([keras.Input((5,)), keras.layers.Dense(16, "sigmoid"), keras.layers.Rescaling(255)])
+    gan = GAN(generator, gan_lib.build_discriminator(hidden=8, pixels=16))
+    fit(gan, 255 * images.clip(0, 1), LivePicture())
+    assert np.allclose(drawn[-1][0], gan.generate(42, seed=1) / 255)
+
+
+def conditional_gan():
     noise, pixels, label = keras.Input((5,)), keras.Input((16,)), keras.Input((1,))
     layers = keras.layers
-    gan = GAN(keras.Model([noise, label], layers.Dense(16, "sigmoid")(layers.Concatenate()([noise, label]))),
-              keras.Model([pixels, label], layers.Dense(1)(layers.Concatenate()([pixels, label]))))
-    labels = np.arange(42) % 3
+    return GAN(keras.Model([noise, label], layers.Dense(16, "sigmoid")(layers.Concatenate()([noise, label]))),
+               keras.Model([pixels, label], layers.Dense(1)(layers.Concatenate()([pixels, label]))))
+
+
+def test_the_live_picture_shows_a_conditional_pair_under_the_labels_that_it_got(drawn, displayed):
+    gan, labels = conditional_gan(), np.arange(42) % 3
     fit(gan, random_pictures(42, 16), LivePicture(labels=labels), y=labels)
     assert np.array_equal(drawn[-1][0], gan.generate(42, seed=1, labels=labels))
+
+
+@pytest.mark.parametrize(("make", "labels", "said"), [
+    (conditional_gan, None, r"has no labels, expected one for each of its 42 .*LivePicture\(labels=\.\.\.\)"),
+    (conditional_gan, [0, 1, 2], r"has labels of the shape \[3\], expected one for each of its 42 pictures"),
+    (lambda: flat_gan(16), 1, r"LivePicture has labels .*not conditional: LivePicture\(\)")])
+def test_the_live_picture_says_which_labels_it_needs(make, labels, said, displayed):
+    gan, y = make(), np.zeros(40) if make is conditional_gan else None
+    with pytest.raises(ValueError, match=said):
+        fit(gan, random_pictures(40, 16), LivePicture(labels=labels), y=y)
+    assert gan.alternations == 0 and displayed == []
 
 
 @pytest.mark.parametrize("numbers", [1, 2, 50])
