@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from notebook_parts import controls, definitions
 from scipy.integrate import quad
-from scipy.stats import norm
+from scipy.stats import norm, permutation_test
 
 from gan_lib import sample_noise
 
@@ -234,21 +234,24 @@ def test_the_live_game_says_what_the_press_prints():
 
 
 def test_the_laboratory_counts_modes_and_good_points_for_every_loss():
-    ((control, _),) = controls(5, "watch").values()
+    ((control, _),) = controls(6, "watch").values()
     for loss in control.controls["loss"].options:
         control.controls["loss"].value = loss
         control.step()
-        points, modes = control.run.generate(2500, seed=1)[:, 0], np.exp(2j * np.pi * np.arange(8) / 8)
+        points, modes = control.run.gan.generate(2500, seed=1)[:, 0], np.exp(2j * np.pi * np.arange(8) / 8)
         distances = np.abs(points[:, 0] + 1j * points[:, 1] - modes[:, None])
         good = distances.min(axis=0) < 0.03
         step, covered, _, share, perfect_modes, perfect = numbers(control)
-        assert f"loss {loss}:" in said(control) and step == control.run.alternations
+        assert f"loss {loss}:" in said(control) and step == control.run.gan.alternations
         assert covered == len(set(distances.argmin(axis=0)[good])) and abs(share - 100 * good.mean()) <= 0.5
         assert (perfect_modes, perfect) == (8, 98.9)
+    first = control.run.notes[0]
+    control.reset()
+    assert control.run.notes == [first] and control.run.gan.alternations == 0
 
 
 def test_the_ring_and_its_scores():
-    names = definitions(5, "ring", "score", "modes")
+    names = definitions(6, "ring", "score", "modes")
     ring, score, modes = names["ring"], names["score"], names["modes"]
     assert modes.shape == (8, 2) and len({tuple(mode) for mode in modes.round(6)}) == 8
     assert np.allclose(np.hypot(*modes.T), 1)
@@ -257,3 +260,17 @@ def test_the_ring_and_its_scores():
     assert abs(np.mean([share for _, share in good]) - (1 - np.exp(-4.5))) < 4 * 0.0021 / np.sqrt(20)
     assert score(np.repeat(modes[3:4], 2500, axis=0)) == (1, 1)
     assert score(np.zeros((2500, 2))) == (0, 0)
+
+
+def test_the_statistics_are_those_of_scipy_and_of_the_definition():
+    names, rng = definitions(6, "p_value", "holm"), np.random.default_rng(0)
+    p_value, holm = names["p_value"], names["holm"]
+    for shift in 0, 0.3, 0.8:
+        differences = rng.normal(shift, 1, 15)
+        reference = permutation_test((differences,), np.mean, permutation_type="samples", n_resamples=np.inf).pvalue
+        assert abs(p_value(differences) - reference) < 0.02
+    assert p_value(np.full(15, 0.5)) < 0.001 and p_value(np.zeros(15)) == 1
+    for p in rng.random((20, 14)) ** 3:
+        smallest_first = np.sort(p)
+        expected = [min(1, max((14 - j) * smallest_first[j] for j in range(i + 1))) for i in range(14)]
+        assert np.allclose(np.sort(holm(p)), expected)

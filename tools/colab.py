@@ -23,7 +23,8 @@ def helper_cell():
 def self_contained(notebook):
     """The notebook with the helpers in front, and collapsed in Colab's way what is collapsed in Jupyter's."""
     for cell in notebook.cells:
-        if cell.metadata.get("jupyter", {}).get("source_hidden"):
+        hidden = cell.metadata.get("jupyter", {}).get("source_hidden")
+        if hidden and not cell.source.startswith("#@title "):
             cell.source = f"#@title Solution (double-click to see the code)\n{cell.source}"
             cell.metadata["cellView"] = "form"
     notebook.cells.insert(1, helper_cell())
