@@ -225,8 +225,8 @@ def test_the_live_game_says_what_the_press_prints():
     ((control, _),) = controls(1, "watch").values()
     for _ in range(3):
         step, mean, spread, V = numbers(control)
-        notes = forward(control.run.generator, sample_noise(4000, 1, seed=9, prior="normal"), np.tanh)
-        real = np.random.default_rng(1).normal(4, 0.8, (4000, 1))
+        notes = forward(control.run.generator, sample_noise(20_000, 1, seed=9, prior="normal"), np.tanh)
+        real = np.random.default_rng(1).normal(4, 0.8, (20_000, 1))
         sampled = -sum(np.logaddexp(0, sign * forward(control.run.discriminator, x, np.tanh)).mean()
                        for sign, x in ((-1, real), (1, notes)))
         assert step == control.run.alternations
