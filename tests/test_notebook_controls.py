@@ -96,9 +96,9 @@ def test_the_press(nb01, mean, spread):
 
 def test_one_point(nb02):
     control, _ = nb02["draw_one_point"]
-    for a, b in (0.1, 1), (0.5, 0.5), (1, 0.1):
-        peak, formula = at(control, a=a, b=b)
-        assert abs(peak - a / (a + b)) < 0.0011 and abs(formula - a / (a + b)) < 0.0006
+    for p, q in (0.1, 1), (0.5, 0.5), (1, 0.1):
+        peak, formula = at(control, p=p, q=q)
+        assert abs(peak - p / (p + q)) < 0.0011 and abs(formula - p / (p + q)) < 0.0006
 
 
 @pytest.mark.parametrize(("mean", "spread"), [(-3, 0.5), (0, 1.75), (3, 3), (1, 1)])
@@ -122,8 +122,9 @@ def test_the_humps(nb02, mean, spread):
     def m(x):
         return (p(x) + q(x)) / 2
 
-    shown = at(control, mean=mean, spread=spread)
+    *shown, two, usual = at(control, mean=mean, spread=spread)        # the name of the last begins with its 2
     assert np.allclose(shown, [KL(p, q), KL(q, p), (KL(p, m) + KL(q, m)) / 2], rtol=0.01, atol=2e-3)
+    assert two == 2 and np.isclose(usual, 2 * KL(m, p), rtol=0.01, atol=2e-3)
 
 
 @pytest.mark.parametrize("distance", [0, 1, 4, 8])

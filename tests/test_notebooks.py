@@ -70,11 +70,21 @@ def test_no_path_of_a_machine_in_the_outputs(path):
 
 
 @each_notebook
+def test_cells_are_few_and_their_lines_need_no_scrolling(path):
+    cells = code_cells(path)
+    assert len(cells) <= 46
+    assert [line for cell in cells for line in cell.source.splitlines() if len(line) > 88] == []
+
+
+@each_notebook
 def test_solutions_are_collapsed_and_come_last(path):
     cells = jupytext.read(path).cells
     heading = next(i for i, cell in enumerate(cells) if cell.source.startswith("## Solutions"))
-    for cell in cells[heading:]:
-        assert cell.cell_type != "code" or cell.metadata["jupyter"]["source_hidden"]
+    for i, cell in enumerate(cells):
+        hidden = cell.metadata.get("jupyter", {}).get("source_hidden", False)
+        plumbing = cell.source.startswith("#@title ")  # folded, too, under a title that says what it does
+        assert hidden == (cell.cell_type == "code" and (i > heading or plumbing))
+        assert not plumbing or cell.metadata.get("cellView") == "form"
 
 
 def test_the_picture_of_the_readme_is_the_one_in_notebook_04():
