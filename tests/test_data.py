@@ -156,7 +156,8 @@ BROKEN_ANSWERS = {
     "refused": (refuses, "Forbidden"),
     "cut off": (sends(b"x" * 1000, length=5000), ".*got only 1000 out of 5000 bytes"),
     "of something else": (sends(b"<html>Please log in</html>"), "it sent a file that is not MNIST: it is a text file"),
-    "empty": (sends(b""), "it sent a file that is not MNIST: it is empty"),
+    # Before 3.13 it is Keras's progress bar that fails on an empty file.
+    "empty": (sends(b""), "(it sent a file that is not MNIST: it is empty|math domain error)"),
 }
 
 
