@@ -1,7 +1,7 @@
 # The two commands of the README are `make lab` and `make test`; both make .venv first, with all that is needed.
 PYTHON ?= python3
 BIN = .venv/bin
-NOTEBOOKS = $(wildcard notebooks/[0-9]*.ipynb)
+NOTEBOOKS = $(sort $(wildcard notebooks/[0-9]*.ipynb))
 
 # Which of them `make test-colab` runs: all, or for instance COLAB="01 04".
 COLAB = *
@@ -9,7 +9,7 @@ COLAB = *
 .PHONY: lab test notebooks bench colab test-colab site matrix constraints clean
 
 lab: .venv/ready
-	$(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks \
+	$(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/$(firstword $(NOTEBOOKS)) \
 		$(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_OPTIONS)
 
 # Three runs of pytest, each of which says at its end how long it took.
@@ -27,6 +27,7 @@ notebooks: .venv/ready
 	done
 	$(BIN)/jupyter nbconvert --log-level=WARN --to notebook --inplace --execute --ExecutePreprocessor.timeout=300 \
 		notebooks/[0-9]*.ipynb
+	$(BIN)/python tools/stills.py
 	$(BIN)/jupytext --quiet --sync notebooks/[0-9]*.ipynb
 	$(BIN)/python tests/readme_picture.py
 

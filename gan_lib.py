@@ -9,12 +9,14 @@ generator G, discriminator D.  Names of layers, optimisers and callbacks are Ker
 import asyncio
 import base64
 import contextlib
+import contextvars
 import dataclasses
 import functools
 import gc
 import hashlib
 import html
 import io
+import json
 import math
 import numbers
 import os
@@ -31,7 +33,7 @@ import warnings
 import weakref
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 
@@ -62,8 +64,9 @@ tf.get_logger().setLevel("ERROR")  # several GANs in one notebook would set off 
 import ipywidgets as widgets  # noqa: E402
 import matplotlib  # noqa: E402
 import numpy as np  # noqa: E402
+from IPython import get_ipython  # noqa: E402
+from IPython.core.interactiveshell import InteractiveShell  # noqa: E402
 from IPython.display import HTML, Image, display  # noqa: E402
-from matplotlib.animation import FuncAnimation  # noqa: E402
 from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
@@ -227,9 +230,11 @@ def _download_mnist(url, destination):
 
 
 @contextlib.contextmanager
-def _replacing(path, overwrite=True):
+def _replacing(path, overwrite=True, ending=""):
     """The path of a new file that takes the place of `path` when all went well, and leaves no trace when not."""
     path = Path(path)
+    if not path.name.endswith(ending):
+        raise ValueError(f"The file is to be called {path.name!r}, expected a name that ends in {ending}.")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"There is no folder {path.parent} to write {path.name} into. Make it first.")
     if not overwrite and path.exists():
@@ -453,7 +458,7 @@ class Loss:
     generator: Callable
     penalty: Callable | None = None
     relativistic: bool = False
-    formulas: tuple[str, str] = ("", "")
+    formulas: tuple[str, str] = dataclasses.field(default=("", ""), compare=False)  # a list would have no hash
     source: str = ""
 
     def __repr__(self):
@@ -583,12 +588,19 @@ def _check_loss(loss, logits_shape):
     """Make sure that both parts of a loss return one number, and that it depends on what D says."""
     a = tf.constant(np.random.default_rng(0).normal(size=(4, *logits_shape[1:])), tf.float32)
     real, fake = tf.identity(a), tf.identity(-a)
-    with tf.GradientTape(persistent=True) as tape:
-        tape.watch([real, fake])
-        values = {"discriminator": loss.discriminator(real, fake),
-                  "generator": loss.generator(real, fake) if loss.relativistic else loss.generator(fake)}
-    for part, value in values.items():
-        said = f"The {part} of the loss {loss.name!r} returns"
+    for part, arguments, expected in (
+            ("discriminator", [real, fake], "discriminator(real_logits, fake_logits)"),
+            ("generator", [real, fake] if loss.relativistic else [fake],
+             "generator(fake_logits), or with relativistic=True generator(real_logits, fake_logits)")):
+        said = f"The {part} of the loss {loss.name!r}"
+        with tf.GradientTape() as tape:
+            tape.watch([real, fake])
+            try:
+                value = getattr(loss, part)(*arguments)
+            except Exception as error:
+                raise ValueError(f"{said} fails on four logits ({_first_line(error)}). Expected: a function {expected} "
+                                 f"of logits {list(a.shape)}, that returns one number.") from error
+        said += " returns"
         if not tf.is_tensor(value) or value.shape.rank != 0:
             shape = list(value.shape) if hasattr(value, "shape") else type(value).__name__
             raise ValueError(f"{said} {shape} for four logits, expected one number, the mean over the minibatch: "
@@ -626,6 +638,10 @@ class GAN(keras.Model):
     """
 
     def __init__(self, generator=None, discriminator=None, *, seed=0, prior="uniform"):
+        if not tf.executing_eagerly():
+            raise RuntimeError("TensorFlow's eager execution is off, as tf.compat.v1.disable_eager_execution() or "
+                               "disable_v2_behavior() does it for programs of TensorFlow 1; gan_lib needs it. Restart "
+                               "Python, and leave that call out.")
         _check_seed(seed)
         _check_prior(prior)
         super().__init__(name="gan")
@@ -652,8 +668,11 @@ class GAN(keras.Model):
         if name in self._FIXED and name in self.__dict__:
             raise AttributeError(f"gan.{name} cannot be replaced, since optimisers and compiled loops belong to it. "
                                  "Make a new GAN(generator, discriminator, seed=...) of the parts that you want.")
-        if name == "optimizer" and value is not None:
+        if (name == "optimizer" and value is not None) or name == "learning_rate":
             raise AttributeError("A GAN has two optimisers: gan.generator_optimizer and gan.discriminator_optimizer.")
+        own = vars(GAN).get(name)
+        if callable(own) or (isinstance(own, property) and name not in self._COMPILED):
+            raise AttributeError(f"gan.{name} cannot be set. What can be: {', '.join(self._COMPILED)}, prior.")
         if name == "prior":
             _check_prior(value)
         if name in self._COMPILED and getattr(self, "built", False):
@@ -691,8 +710,7 @@ class GAN(keras.Model):
         generator_optimizer, discriminator_optimizer: Keras optimisers; at first Adam(0.001, beta_1=0.5)
         discriminator_steps: steps of D in each alternation, 1 to 500, the k of Algorithm 1; at first 1
         jit_compile: whether XLA compiles the training; at first "auto": where it is the faster way
-        run_eagerly: True to run step by step in Python, for debugging; slow, and an interrupt may fall within an
-            alternation
+        run_eagerly: True to run step by step in Python, for debugging; slow
 
         Each loss is compiled once, and so are penalties and more than one step of D; learning rates, gammas and the
         number of steps then change without compiling again.
@@ -755,7 +773,10 @@ class GAN(keras.Model):
 
     @property
     def draws(self):
-        """Within which range, (low, high), the generator can draw: by its last activation; None where that is open."""
+        """Within which range, (low, high), the generator can draw: by its last activation; None where that is open.
+
+        Where it is open on one side only (ReLU: at least 0), that side is infinite.
+        """
         return self._pair.draws
 
     # -- one alternation -------------------------------------------------------------------------------------
@@ -791,18 +812,20 @@ class GAN(keras.Model):
                 at_data.watch([x, fake])
                 real_logits, of_real = _forward(self.discriminator, x, labels)
                 fake_logits, of_fake = _forward(self.discriminator, fake, labels)
-            loss = self.loss.discriminator(real_logits, fake_logits) + of_real + of_fake
+            loss = tf.cast(self.loss.discriminator(real_logits, fake_logits), tf.float32) + of_real + of_fake
             loss += _regularization(self.discriminator)
             for gamma, logits, data in (r1, real_logits, x), (r2, fake_logits, fake):
                 if tf.is_tensor(gamma) or gamma:
                     lengths = _squared_length(at_data.gradient(logits, data), logits)
                     loss += gamma / 2 * tf.reduce_mean(lengths)
             if self.loss.penalty is not None:
-                loss += self.loss.penalty(lambda data: _forward(self.discriminator, data, labels)[0],
-                                          x, fake, fake + mix * (x - fake))
-            if loss.shape.rank != 0:
-                raise ValueError(f"The penalty of the loss {self.loss.name!r} returns {list(loss.shape)}, expected one "
-                                 "number, the mean over the minibatch: end it with tf.reduce_mean(...).")
+                penalty = self.loss.penalty(lambda data: _forward(self.discriminator, data, labels)[0],
+                                            x, fake, fake + mix * (x - fake))
+                if penalty is None or np.shape(penalty) != ():
+                    said = "None" if penalty is None else list(penalty.shape)
+                    raise ValueError(f"The penalty of the loss {self.loss.name!r} returns {said}, expected one "
+                                     "number, the mean over the minibatch: end it with tf.reduce_mean(...).")
+                loss += tf.cast(penalty, tf.float32)
             share = self.discriminator_optimizer.scale_loss(loss / self._replicas)
         self._descend(tape, share, self.discriminator, self.discriminator_optimizer)
         return loss, tf.reduce_mean(tf.sigmoid(real_logits)), tf.reduce_mean(tf.sigmoid(fake_logits))
@@ -817,7 +840,7 @@ class GAN(keras.Model):
                 loss = self.loss.generator(real_logits, fake_logits)
             else:
                 loss = self.loss.generator(fake_logits)
-            loss += of_g + _regularization(self.generator)
+            loss = tf.cast(loss, tf.float32) + of_g + _regularization(self.generator)
             share = self.generator_optimizer.scale_loss(loss / self._replicas)
         self._descend(tape, share, self.generator, self.generator_optimizer)
         return loss
@@ -911,7 +934,7 @@ class GAN(keras.Model):
 
         x: float [n, ...] as D reads it, within what G can draw (a sigmoid: [0, 1]), an array or a tensor, which is kept
             in memory, each minibatch drawn from it with replacement; or a tf.data.Dataset of minibatches, or of pairs
-            (x, y), of which each alternation takes one, in all its steps
+            (x, y), of which each alternation takes one, in all its steps.  Each is checked as an array is.
         y: labels, one for each of x, for a conditional pair
         steps_per_epoch: alternations in an epoch; default: as many as it takes to see as many data as x holds.
             A Dataset that ends before is begun again.  Each alternation is `discriminator_steps` steps of D, then one
@@ -920,11 +943,12 @@ class GAN(keras.Model):
             their turn after each alternation, which is slower than several alternations in one call.
 
         Raises ValueError or TypeError at once for wrong arguments.  Where a loss stops being finite, raises
-        FloatingPointError; the weights are then those of the last report.  After an interrupt (KeyboardInterrupt) the
-        GAN is as it was after a whole alternation, and training can go on.
+        FloatingPointError; the weights are then those of the last report.  After an interrupt (TrainingStopped, a
+        KeyboardInterrupt) the GAN is as it was after a whole alternation, and training can go on.
         """
         if not self.compiled:
             self.compile()
+        self._pair.check_layers(self.generator, self.discriminator)
         for name in _OPTIMIZERS:  # layers may have been frozen or unfrozen since
             self._optimizer(name, getattr(self, name))
         _check_count("batch_size", batch_size)
@@ -946,15 +970,19 @@ class GAN(keras.Model):
                                  "two. Let a LambdaCallback assign gan.generator_optimizer.learning_rate, or give the "
                                  "optimisers a schedule: "
                                  "keras.optimizers.Adam(keras.optimizers.schedules.ExponentialDecay(...)).")
-        one_by_one = any(map(_acts_at_each_batch, callbacks.callbacks))
+        one_by_one = self.run_eagerly or any(map(_acts_at_each_batch, callbacks.callbacks))
         self.stop_training, self._initial_epoch, logs = False, None, None
         callbacks.on_train_begin()
-        for epoch in range(self._initial_epoch or initial_epoch, epochs):
-            callbacks.on_epoch_begin(epoch)
-            logs = self._epoch(data, steps, callbacks, one_by_one)
-            callbacks.on_epoch_end(epoch, logs)
-            if self.stop_training:
-                break
+        try:
+            for epoch in range(self._initial_epoch or initial_epoch, epochs):
+                callbacks.on_epoch_begin(epoch)
+                logs = self._epoch(data, steps, callbacks, one_by_one)
+                callbacks.on_epoch_end(epoch, logs)
+                if self.stop_training:
+                    break
+        except KeyboardInterrupt as interrupt:
+            raise TrainingStopped(f"Stopped at alternation {self.alternations:,}. The GAN keeps what it has learned; "
+                                  "run this cell again to go on.") from interrupt
         for name, network in zip(_OPTIMIZERS, (self.generator, self.discriminator)):
             getattr(self, name).finalize_variable_values(network.trainable_variables)
         callbacks.on_train_end(logs)
@@ -1004,10 +1032,12 @@ class GAN(keras.Model):
         arguments = steps, tuple(tf.constant(r, tf.float32) if r else 0.0 for r in (self.r1, self.r2))
 
         def run(count):
-            function = self._alternate_many if self.run_eagerly else self._pair.loops[form]
-            return function(images, labels, batch_size, tf.constant(count), *arguments)
+            if self.run_eagerly:
+                return self._whole_or_not_at_all(images, labels, batch_size, count, *arguments)
+            return self._pair.loops[form](images, labels, batch_size, tf.constant(count), *arguments)
 
         if form not in self._pair.loops and not self.run_eagerly:
+            _before_compiling.get()()
             try:
                 self._pair.loops[form] = tf.function(self._alternate_many, jit_compile=self.jit_compile)
                 run(0)  # compiles, and trains nothing
@@ -1024,11 +1054,21 @@ class GAN(keras.Model):
                 return self._loop(images, labels, batch_size)
         return run
 
+    def _whole_or_not_at_all(self, *arguments):
+        """Alternations step by step in Python, of which an interrupt leaves no half."""
+        before = self._values()
+        try:
+            return self._alternate_many(*arguments)
+        except BaseException:
+            self._restore(before)
+            raise
+
     def _form(self):
         """All that a compiled loop reads as Python values, to compile anew where one of them changes."""
         optimizers = self.generator_optimizer, self.discriminator_optimizer
         return (self.loss, self.prior, self.discriminator_steps == 1, self.r1 > 0, self.r2 > 0, self._algorithm,
                 *map(_readings, (*optimizers, *self._flatten_layers(include_self=False))),
+                *(_reading(variable.regularizer) for variable in self.trainable_variables),
                 *(id(variable) for variable in self.trainable_variables),
                 *(id(optimizer._learning_rate) for optimizer in optimizers))
 
@@ -1078,10 +1118,20 @@ class GAN(keras.Model):
         if labels is None:
             raise ValueError("This pair is conditional: its networks take labels as well. Pass one for each of the "
                              f"{n} pictures: gan.fit(images, labels), gan.generate(n, labels=...).")
-        labels, shape = np.asarray(labels), spec.shape[1:]
-        if len(labels) != n or math.prod(labels.shape[1:]) != math.prod(shape):
+        labels, shape, rows = np.asarray(labels), spec.shape[1:], self._pair.rows_for_labels
+        if labels.shape[:1] != (n,) or math.prod(labels.shape[1:]) != math.prod(shape):
+            one_hot = labels.ndim == 2 and labels.shape[0] == n and math.prod(shape) == 1
             raise ValueError(f"labels have the shape {list(labels.shape)}, expected {[n, *shape]}: one for each "
-                             "picture.")
+                             f"picture.{' If they are one-hot: labels.argmax(axis=1).' if one_hot else ''}")
+        if labels.dtype.kind not in "biuf":
+            raise TypeError(f"labels hold {labels.dtype}, expected numbers. Number them: "
+                            "np.unique(labels, return_inverse=True)[1].")
+        low, high, whole = labels.min(), labels.max(), np.round(labels) if spec.dtype.is_integer else labels
+        if (wrong := labels[labels != whole]).size:  # NaN is not even itself
+            raise ValueError(f"labels hold {wrong[0]}, expected {'whole ' * spec.dtype.is_integer}numbers.")
+        if rows and not 0 <= low <= high < rows:
+            raise ValueError(f"labels run from {low:g} to {high:g}, expected 0 to {rows - 1}: the networks look them "
+                             f"up in an Embedding of {rows} rows.")
         return tf.cast(labels.reshape(n, *shape), spec.dtype)
 
     def get_config(self):
@@ -1092,12 +1142,7 @@ class GAN(keras.Model):
 
     @classmethod
     def from_config(cls, config):
-        parts = {}
-        for part in "generator", "discriminator":
-            try:
-                parts[part] = keras.saving.deserialize_keras_object(config[part])
-            except Exception as error:
-                raise ValueError(_cannot_be_made(part, config[part], error)) from None
+        parts = {part: _made(part, config[part]) for part in ("generator", "discriminator")}
         return cls(**parts, seed=config["seed"], prior=config["prior"])
 
     def get_compile_config(self):
@@ -1120,7 +1165,7 @@ class GAN(keras.Model):
                 raise ValueError(f"This GAN was trained with a loss of your own, {name!r}, which a file cannot hold. "
                                  f"Pass it: keras.saving.load_model(path, custom_objects={{{name!r}: ...}}).")
         for name, network in zip(_OPTIMIZERS, (self.generator, self.discriminator)):
-            config[name] = keras.saving.deserialize_keras_object(config[name])
+            config[name] = _made(name, config[name])
             if known := config.pop(f"weights_of_{name}"):  # some of which may be frozen by now
                 config[name].build([network.weights[i] for i in known])
         self.compile(**config)
@@ -1128,14 +1173,15 @@ class GAN(keras.Model):
     def save(self, filepath, overwrite=True, **options):
         """As in Keras, to a .keras file, with all that training needs to go on exactly as if it had never stopped.
 
-        The file is written under another name first, and takes its own when it is whole.
+        The file is written under another name first, and takes its own when it is whole.  Layers, functions and losses
+        of your own are not in it: they are to be passed when it is read, as custom_objects.
         """
-        with _replacing(filepath, overwrite) as whole:
+        with _replacing(filepath, overwrite, ".keras") as whole:
             super().save(whole, **options)
 
     def save_weights(self, filepath, overwrite=True, **options):
         """As in Keras, to a .weights.h5 file, optimisers and count included; written like `save`'s."""
-        with _replacing(filepath, overwrite) as whole:
+        with _replacing(filepath, overwrite, ".weights.h5") as whole:
             super().save_weights(whole, **options)
 
     def load_weights(self, filepath, **options):
@@ -1154,7 +1200,15 @@ class GAN(keras.Model):
                              f"keras.saving.load_model(path). ({_first_line(error)})") from error
 
 
+class TrainingStopped(KeyboardInterrupt):
+    """An interrupt in `fit`: in a notebook one line, and the cells after it do not run."""
+
+    def _render_traceback_(self):
+        return [str(self)]
+
+
 SECONDS_IN_A_CALL = 0.25
+_before_compiling = contextvars.ContextVar("what is called before a loop is compiled", default=lambda: None)
 _OPTIMIZERS = "generator_optimizer", "discriminator_optimizer"
 _REPORT = "d_loss", "g_loss", "d_real", "d_fake"
 # Repeats in a key: below _MOST_STEPS the steps of D, then the mixes of those steps, and last what is drawn once.
@@ -1203,6 +1257,9 @@ def _with(data, labels):
 def _forward(network, data, labels):
     """A network's output, as in training, in float32, and what its layers add to the loss in this call."""
     output = network(_with(data, labels), training=True)
+    if not tf.is_tensor(output):
+        raise TypeError(f"The network {network.name!r} returns a {type(output).__name__} of {len(output)}, expected "
+                        "one tensor: give it one output.")
     regularized = sum(weight.regularizer is not None for weight in network.trainable_variables)
     added = network.losses[:len(network.losses) - regularized]  # the regularisers' come last
     return tf.cast(output, tf.float32), sum(tf.cast(tf.reduce_sum(loss), tf.float32) for loss in added)
@@ -1215,10 +1272,22 @@ def _regularization(network):
 
 
 def _readings(thing):
-    """The plain settings of a layer or an optimiser, which a compiled function takes as constants."""
-    plain = ((name, value) for name, value in vars(thing).items() if isinstance(value, (bool, int, float, str))
-             or name == "activation")
-    return id(thing), getattr(thing, "trainable", None), tuple(item for item in plain if not item[0].startswith("_"))
+    """The settings of a layer or an optimiser, which a compiled function takes as constants."""
+    return id(thing), getattr(thing, "trainable", None), *(
+        (name, _reading(value)) for name, value in vars(thing).items() if not name.startswith("_"))
+
+
+def _reading(value):
+    """What tells one setting from another: numbers, words and arrays by what they hold, other things by themselves."""
+    if value is None or isinstance(value, (bool, int, float, str, np.generic)):
+        return value
+    if isinstance(value, (tuple, list)):
+        return tuple(map(_reading, value))
+    if isinstance(value, np.ndarray):
+        return value.tobytes()
+    if isinstance(value, (keras.regularizers.Regularizer, keras.constraints.Constraint)):
+        return id(value), tuple(map(_reading, vars(value).values()))
+    return value if callable(value) and type(value).__eq__ is object.__eq__ else id(value)
 
 
 def _acts_at_each_batch(callback):
@@ -1255,12 +1324,23 @@ class _Stream:
         if y is not None:
             raise ValueError("y was passed beside a Dataset, expected the labels in it: "
                              "tf.data.Dataset.from_tensor_slices((images, labels)).batch(128).")
+        if isinstance(dataset.element_spec, tuple) and len(dataset.element_spec) == 1:
+            dataset = dataset.map(lambda x: x)
         spec = dataset.element_spec
-        self._gan, self._dataset, self._paired = gan, dataset, isinstance(spec, tuple)
+        self._gan, self._dataset, self._paired, self._taken = gan, dataset, isinstance(spec, tuple), 0
         x, expected = spec[0] if self._paired else spec, gan._pair.data_shape
         if not isinstance(x, tf.TensorSpec) or (self._paired and len(spec) != 2):
+            cure = "..."
+            if isinstance(spec, dict):
+                cure = f"lambda part: part[{'image' if 'image' in spec else next(iter(spec))!r}]"
             raise TypeError(f"The Dataset gives {spec}, expected minibatches x, or pairs (x, labels). "
-                            "Bring it into that form with dataset.map(...).")
+                            f"Bring it into that form with dataset.map({cure}).")
+        if not _is_numeric(x.dtype):
+            raise TypeError(f"The Dataset gives {x.dtype.name}, expected numbers. Of files with pictures: "
+                            "load_images(folder).")
+        if self._paired and gan._pair.labels_spec is None:
+            raise ValueError("The Dataset gives labels, too, but this pair is not conditional. Leave them out: "
+                             "dataset.map(lambda x, labels: x).")
         if not x.shape.is_compatible_with(expected):
             advice = " Put minibatches together: dataset.batch(128)." if x.shape.rank == len(expected) - 1 else ""
             raise ValueError(f"The Dataset gives the shape {list(x.shape)}, expected {list(expected)}.{advice}")
@@ -1287,11 +1367,13 @@ class _Stream:
                 return None, 0
             batch = next(self._batches)
         x, y = batch if self._paired else (batch, None)
+        self._taken += 1
+        x = self._gan._pair.checked(x, f"images of minibatch {self._taken} of the Dataset")
         if len(x) % self._gan._replicas:
             raise ValueError(f"The Dataset gives a minibatch of {len(x)}, expected a multiple of "
                              f"{self._gan._replicas}, the replicas that share it. Leave out what remains: "
                              "dataset.batch(128, drop_remainder=True).")
-        return self._gan._loop(tf.cast(x, tf.float32), self._gan._check_labels(y, len(x)), None), 1
+        return self._gan._loop(x, self._gan._check_labels(y, len(x)), None), 1
 
 
 # -- do the parts fit together? ---------------------------------------------------------------------------------
@@ -1310,11 +1392,12 @@ class _Pair:
             raise ValueError("The generator and the discriminator share a layer, expected two networks with weights of "
                              "their own: a step of one must not move the other. Build that layer twice.")
         self.loops = {}  # form -> compiled function
+        self.layers = [list(network._flatten_layers()) for network in (generator, discriminator)]
         self.layers_seeds = [variable for network in (generator, discriminator)
                              for variable in network.variables if "seed_generator_state" in variable.path]
         noise, self.labels_spec = _inputs_of("generator", generator)
         data, d_labels = _inputs_of("discriminator", discriminator)
-        self.noise_shape, self.data_shape = tuple(noise.shape[1:]), tuple(data.shape)
+        self.noise_shape, self.data_shape = tuple(noise.shape[1:]), data.shape
         if (self.labels_spec is None) != (d_labels is None):
             conditional, other = ("generator", "discriminator") if d_labels is None else ("discriminator", "generator")
             raise ValueError(f"The {conditional} takes labels, the {other} does not. Give both a second input, or "
@@ -1322,20 +1405,24 @@ class _Pair:
         if None in self.noise_shape:
             raise ValueError(f"The generator takes noise of the shape {_said(noise.shape)}, expected a fixed size. "
                              "Start it with keras.Input((100,)).")
-        graph, gradients, self.logits_shape = self._trace(generator, discriminator, noise)
+        graph, gradients, drawn_shape, self.logits_shape = self._trace(generator, discriminator, noise)
+        self.data_shape = None, *drawn_shape[1:]  # a discriminator may read pictures of any size
         between = self.logits_shape[1:-1]  # networks side by side, where data have the same axis
         if self.logits_shape[-1:] != (1,) or between != self.data_shape[1:len(between) + 1]:
             raise ValueError(f"The discriminator returns {_said(self.logits_shape)}, expected one logit for each "
                              "picture, (None, 1): end it with Flatten() and Dense(1), and no activation.")
-        if (end := _end_of(graph.outputs[1])) in ("Sigmoid", "Softmax", "Tanh", "Relu", "Softplus"):
-            raise ValueError(f"The discriminator ends in a {end.lower()}, expected a logit, any number: every loss "
-                             "here takes the number before the sigmoid. End it with Dense(1) and no activation.")
+        *_, end = _range_of(graph.outputs[1])
+        if end in ("sigmoid", "softmax", "tanh", "relu", "softplus", "relu6"):
+            raise ValueError(f"The discriminator ends in a {end}, expected a logit, any number: every loss here takes "
+                             "the number before the sigmoid. End it with Dense(1) and no activation.")
         for name, has_one in zip(("generator", "discriminator"), gradients):
             if not has_one:
                 raise ValueError("What the discriminator says of generated data has no gradient with respect to any "
                                  f"weight of the {name}, so it could never learn. Is there a layer that rounds, "
                                  "chooses (argmax) or leaves TensorFlow on the way?")
-        self.draws = {"Sigmoid": (0, 1), "Softmax": (0, 1), "Tanh": (-1, 1)}.get(_end_of(graph.outputs[0]))
+        *self.draws, self._end = _range_of(graph.outputs[0])
+        self.draws = None if self.draws == [-math.inf, math.inf] else tuple(self.draws)
+        self.rows_for_labels = self.labels_spec is not None and _rows_for(graph.inputs[1], graph)
         # XLA runs these many times slower on a processor (openxla/xla#34273); on a GPU it does not.
         definition = graph.as_graph_def()
         nodes = [*definition.node, *(node for part in definition.library.function for node in part.node_def)]
@@ -1343,17 +1430,22 @@ class _Pair:
         self.slow_in_xla = slow and not tf.config.list_physical_devices("GPU")
 
     def _trace(self, generator, discriminator, noise):
-        """Graph, which networks get a gradient, and the shape of what D returns."""
+        """Graph, which networks get a gradient, and the shapes of what G and D return."""
         gradients, shapes = [], []
 
         def both(z, labels):
             with tf.GradientTape(persistent=True) as tape:
                 drawn = _forward(generator, z, labels)[0]
+                if drawn.shape.rank is None:
+                    raise ValueError("The generator draws something of unknown shape. Is there a layer that leaves "
+                                     "TensorFlow on the way (numpy_function, py_function)? Nothing could be learned "
+                                     "through it.")
                 shapes.append(tuple(drawn.shape))
                 if not drawn.shape.is_compatible_with(self.data_shape) or None in shapes[0][1:]:
                     raise ValueError(
                         f"The generator draws {_said(drawn.shape)}, the discriminator reads {_said(self.data_shape)}. "
-                        "Expected the same: build both for the same pictures, with the same number of pixels.")
+                        "Expected the same: build both for the same pictures, with the same number of pixels."
+                        + " Or is it GAN(generator, discriminator) the other way round?" * (shapes[0][1:] == (1,)))
                 logits = _forward(discriminator, drawn, labels)[0]
                 shapes.append(tuple(logits.shape))
             for network in generator, discriminator:
@@ -1366,44 +1458,63 @@ class _Pair:
 
         trace = tf.autograph.experimental.do_not_convert(both)
         graph = tf.function(trace).get_concrete_function(noise, self.labels_spec).graph
-        return graph, gradients, shapes[-1]
+        return graph, gradients, *shapes[-2:]
 
-    def checked(self, x):
+    def check_layers(self, *networks):
+        for network, before in zip(networks, self.layers):
+            if list(map(id, network._flatten_layers())) != list(map(id, before)):
+                raise ValueError(f"Layers of the network {network.name!r} have been added or taken away since it "
+                                 "became part of this GAN. Make a new one of it: GAN(generator, discriminator).")
+
+    def checked(self, x, what="images"):
         """Data as a float32 tensor [n, ...] within what G can draw, or an error that says what to do."""
         tensor, low, high = _as_tensor(x)
         expected = [("n" if size is None else size) for size in self.data_shape]
         if tensor.shape.rank == 0 or not tensor.shape.is_compatible_with(self.data_shape) or not len(tensor):
-            raise ValueError(f"images have the shape {list(tensor.shape)}, expected [{', '.join(map(str, expected))}] "
-                             f"with n of at least 1. {self._advice_on_shape(tuple(tensor.shape))}")
+            raise ValueError(f"{what} have the shape {list(tensor.shape)}, expected [{', '.join(map(str, expected))}] "
+                             f"with n of at least 1.{self._advice_on_shape(tuple(tensor.shape))}")
         if not math.isfinite(low) or not math.isfinite(high):
-            raise ValueError("images hold NaN (not a number) or infinity, expected numbers. "
+            raise ValueError(f"{what} hold NaN (not a number) or infinity, expected numbers. "
                              "Find them with np.isfinite(images).")
         if self.draws is not None and (low < self.draws[0] or high > self.draws[1]):
-            raise ValueError(f"images hold values from {low:g} to {high:g}, expected {list(self.draws)}: this "
-                             f"generator ends in a {'tanh' if self.draws[0] else 'sigmoid'} and draws nothing else."
-                             f"{self._advice_on_range(low, high)}")
-        if self.draws == (-1, 1) and low >= 0:
-            warnings.warn(f"images hold values from {low:g} to {high:g}, but this generator ends in a tanh and draws "
-                          "from -1 to 1. Bring them there, 2 * images - 1, or let it end in a sigmoid.", stacklevel=4)
+            raise ValueError(f"{what} hold values from {low:g} to {high:g}, expected "
+                             f"[{self.draws[0]:g}, {self.draws[1]:g}]: this generator ends in a {self._end} and draws "
+                             f"nothing else.{self._advice_on_range(low, high)}")
+        if self.draws == (-1, 1) and low >= 0 and what == "images":  # a minibatch of pale ones may come by chance
+            warnings.warn(f"images hold values from {low:g} to {high:g}, but this generator ends in a {self._end} and "
+                          "draws from -1 to 1. Bring them there, 2 * images - 1, or let it end in a sigmoid.",
+                          stacklevel=4)
         return tensor
 
     def _advice_on_shape(self, shape):
-        wanted = self.data_shape[1:]
+        given, wanted = shape[1:], self.data_shape[1:]
         if 0 in shape[:1]:
-            return "There is no picture in them: is the folder empty, or a selection too narrow?"
+            return " There is no picture in them: is the folder empty, or a selection too narrow?"
         if shape == wanted:
-            return "For a single picture: images[None]."
-        if math.prod(shape[1:]) == math.prod(wanted):
-            return f"Pictures of another shape: images.reshape(len(images), {', '.join(map(str, wanted))})."
-        pixels = math.prod(shape[1:])
-        return ("Scale the pictures to that size (load_images does), or build both networks for theirs: "
-                f"build_generator(pixels={pixels}) and build_discriminator(pixels={pixels}) with "
-                f"images.reshape(len(images), {pixels}).")
+            return " For a single picture: images[None]."
+        if given[1:] == wanted:
+            return " Are these minibatches? Join them: np.concatenate(images)."
+        as_wanted = f"reshape(len(images), {', '.join(map(str, wanted))})"
+        if len(given) == 3 and given[0] in (1, 3) and given[2] not in (1, 3):  # the colours come first, as in PyTorch
+            turned = (*given[1:], given[0])
+            if math.prod(turned) == math.prod(wanted):
+                return (" The colours come last here: images.transpose(0, 2, 3, 1)"
+                        f"{'' if turned == wanted else '.' + as_wanted}.")
+        if math.prod(given) == math.prod(wanted):
+            return f" Pictures of another shape: images.{as_wanted}."
+        scale = " Scale the pictures to that size (load_images does), or build both networks for theirs: "
+        if len(wanted) == 3 and len(given) in (2, 3):
+            return f"{scale}build_dcgan({(*given, 1)[:3]})."
+        if not given:
+            return ""
+        pixels = math.prod(given)
+        flat = "" if len(given) == 1 else f" with images.reshape(len(images), {pixels})"
+        return f"{scale}build_generator(pixels={pixels}) and build_discriminator(pixels={pixels}){flat}."
 
     def _advice_on_range(self, low, high):
         if low >= 0 and 1 < high <= 20:
             return " Divide them by the highest value that they can have (16 for scikit-learn's digits)."
-        if low >= 0 and 20 < high <= 255:
+        if low >= 0 and 20 < high <= 255 and self.draws in ((0, 1), (-1, 1)):
             return " Divide them by 127.5 and subtract 1." if self.draws[0] else " Divide them by 255."
         if self.draws == (0, 1) and -1 <= low and high <= 1:
             return " Bring them there, (images + 1) / 2, or let the generator end in a tanh."
@@ -1411,6 +1522,9 @@ class _Pair:
 
 
 def _check_network(name, network):
+    if isinstance(network, (tuple, list)):
+        raise TypeError(f"{name} is a {'list' if isinstance(network, list) else 'tuple'} of {len(network)}, expected a "
+                        "Keras model. Is it the pair? GAN(*pair) takes it apart.")
     if not isinstance(network, keras.Model):
         raise TypeError(f"{name} is {network!r:.60}, expected a Keras model, as of keras.Sequential([...]).")
     if not network.built:
@@ -1433,13 +1547,52 @@ def _inputs_of(name, network):
     return specs[0], specs[1] if len(specs) == 2 else None
 
 
-def _end_of(tensor):
-    """The type of the operation that made a tensor of a graph, seen through those that only bring it into shape."""
-    through = ("Reshape", "Identity", "Squeeze", "ExpandDims", "Transpose", "Cast", "Mean", "StridedSlice",
-               "EnsureShape", "CheckNumericsV2")
-    while tensor.op.type in through:
+_RANGES = {"Sigmoid": (0, 1), "Softmax": (0, 1), "Tanh": (-1, 1), "Relu": (0, math.inf), "Softplus": (0, math.inf),
+           "Relu6": (0, 6)}  # a part of hard_sigmoid
+_BRING_INTO_SHAPE = (
+    "Reshape", "Identity", "Squeeze", "ExpandDims", "Transpose", "Cast", "Mean", "StridedSlice", "EnsureShape",
+    "CheckNumericsV2")
+_WITH_A_NUMBER = {"Mul": np.multiply, "AddV2": np.add, "Sub": np.subtract, "RealDiv": np.divide,
+                  "Maximum": np.maximum, "Minimum": np.minimum}
+
+
+def _source(tensor):
+    """The operation that made a tensor of a graph, seen through those that only bring it into shape."""
+    while tensor.op.type in _BRING_INTO_SHAPE:
         tensor = tensor.op.inputs[0]
-    return tensor.op.type
+    return tensor.op
+
+
+def _range_of(tensor):
+    """Between which numbers a tensor of a graph lies, (low, high), and in what it ends: seen from its last operations.
+
+    Each may be followed by arithmetic with a number, as Rescaling does it.
+    """
+    op = _source(tensor)
+    if op.type in _RANGES:
+        return *_RANGES[op.type], op.type.lower()
+    if op.type in _WITH_A_NUMBER:
+        for i, number in enumerate(map(tf.get_static_value, op.inputs)):
+            if number is not None and np.size(number) == 1:
+                low, high, end = _range_of(op.inputs[1 - i])
+                number = number.item()
+                arithmetic = _WITH_A_NUMBER[op.type]
+                ends = [float(arithmetic(number, x) if i == 0 else arithmetic(x, number)) for x in (low, high)]
+                return min(ends), max(ends), "clip" if op.type in ("Maximum", "Minimum") else end
+    return -math.inf, math.inf, op.type.lower()
+
+
+def _rows_for(labels, graph):
+    """How many rows the smallest table has in which a graph looks labels up; None where it looks up none."""
+    rows = []
+    for op in graph.get_operations():
+        if op.type == "GatherV2":
+            index = _source(op.inputs[1])
+            if index.type == "SelectV2":  # Keras counts negative ones from the end
+                index = _source(index.inputs[2])
+            if index is labels.op:
+                rows.append(op.inputs[0].shape[0])
+    return min(rows, default=None)
 
 
 def _said(shape):
@@ -1449,7 +1602,11 @@ def _said(shape):
 def _optimizer_of(network, optimizer, name):
     """A Keras optimiser that has memory for all weights of a network, as Keras's own compile would make it."""
     if isinstance(optimizer, str):
-        optimizer = keras.optimizers.get(optimizer)
+        try:
+            optimizer = keras.optimizers.get(optimizer)
+        except ValueError:
+            raise ValueError(f"{name} is {optimizer!r}, expected an optimiser of Keras, as 'adam' or "
+                             "keras.optimizers.Adam(0.001).") from None
     if not isinstance(optimizer, keras.optimizers.Optimizer):
         raise TypeError(f"{name} is {optimizer!r:.60}, expected an optimiser of Keras, as "
                         "keras.optimizers.Adam(0.001).")
@@ -1475,11 +1632,14 @@ def _as_tensor(x):
     For large arrays that is remembered, since to copy and to look at all of MNIST takes longer than many an
     alternation.  A change of such an array in place is noticed by a thousand of its rows.
     """
-    if not tf.is_tensor(x):
-        if not isinstance(x, np.ndarray):
-            x = _array_of(x)
-        if x.dtype.kind not in "fiub":
-            raise TypeError(f"images hold {x.dtype}, expected float32.")
+    if isinstance(x, tf.Variable):
+        x = x.read_value()  # as it is now: it can be assigned to without a trace
+    if not isinstance(x, (tf.Tensor, np.ndarray)):
+        x = _array_of(x)
+    if not _is_numeric(x.dtype):
+        objects = isinstance(x, np.ndarray) and x.dtype == object and x.size
+        what = f"Python objects ({type(x.flat[0]).__name__})" if objects else x.dtype
+        raise TypeError(f"images hold {what}, expected float32: one array of numbers, [n, ...].")
     large = x.shape and math.prod(x.shape) > 10**6
     if not large:
         return _copied_and_measured(x)
@@ -1495,9 +1655,15 @@ def _as_tensor(x):
 
 def _copied_and_measured(x):
     tensor = tf.cast(x if tf.is_tensor(x) else tf.identity(x.astype(np.float32, copy=False)), tf.float32)
-    if not tf.size(tensor):
-        return tensor, 0.0, 0.0
-    return tensor, float(tf.reduce_min(tensor)), float(tf.reduce_max(tensor) + 0 * tf.reduce_sum(tensor))
+    values = tensor.numpy()  # on a processor that copies nothing
+    return tensor, *((float(values.min()), float(values.max())) if values.size else (0.0, 0.0))  # or NaN if one is NaN
+
+
+def _is_numeric(dtype):
+    """Whether a type, of NumPy or TensorFlow, is one of real numbers."""
+    if isinstance(dtype, tf.DType):
+        return dtype.is_floating or dtype.is_integer or dtype.is_bool
+    return dtype.kind in "fiub"
 
 
 def _array_of(x):
@@ -1507,18 +1673,35 @@ def _array_of(x):
         str: "read the pictures: load_images(folder)", Path: "read the pictures: load_images(folder)",
         tuple: "pass the pictures alone, or fit(images, labels) for a conditional pair",
         type(None): "expected an array or a tf.data.Dataset",
+        Mapping: "pass the pictures in it, as images[key]",
+        tf.SparseTensor: "tf.sparse.to_dense(images)",
     }
+    said = f"images are {type(x).__name__}, expected one array [n, ...]"
     for kind, cure in cures.items():
         if isinstance(x, kind):
-            raise TypeError(f"images are {type(x).__name__}, expected one array [n, ...]: {cure}.")
-    if hasattr(x, "__next__") or isinstance(x, keras.utils.PyDataset):
-        raise TypeError(f"images are {type(x).__name__}, expected one array [n, ...] or a tf.data.Dataset: "
-                        "np.concatenate(list(batches)), or tf.data.Dataset.from_generator(...).")
+            raise TypeError(f"{said}: {cure}.")
+    if hasattr(x, "toarray"):
+        raise TypeError(f"{said}: images.toarray().")
+    is_array = hasattr(x, "__array__") or hasattr(x, "__array_interface__") or isinstance(x, (list, numbers.Number))
+    if not is_array or isinstance(x, keras.KerasTensor):
+        raise TypeError(f"{said} or a tf.data.Dataset: np.concatenate(list(batches)), or "
+                        "tf.data.Dataset.from_generator(...).")
+    if isinstance(x, list) and x and isinstance(x[0], (str, Path)):
+        raise TypeError(f"images are {type(x[0]).__name__} in a list, expected one array [n, ...]: {cures[str]}.")
     try:
         return np.asarray(x)
     except ValueError as error:
-        raise ValueError("images are pictures of unequal size, expected one array [n, ...]: scale them to one size "
-                         f"first (load_images does). ({error})") from None
+        raise ValueError("images are a list of parts of unequal size, expected one array [n, ...]. Scale pictures to "
+                         "one size first (load_images does); join minibatches with np.concatenate(images); pass labels "
+                         f"beside the pictures, fit(images, labels). ({error})") from None
+
+
+def _made(part, config):
+    """A part of a saved GAN from its configuration."""
+    try:
+        return keras.saving.deserialize_keras_object(config)
+    except Exception as error:
+        raise ValueError(_cannot_be_made(part, config, error)) from None
 
 
 def _cannot_be_made(part, config, error):
@@ -1526,25 +1709,33 @@ def _cannot_be_made(part, config, error):
     if "Lambda" in str(error) and "safe_mode" in str(error):
         cure = ("It has a Lambda layer, whose code Keras runs only if you trust the file: "
                 "keras.saving.load_model(path, safe_mode=False). A Layer class of your own would be safer.")
-    elif own := sorted(_classes_of_ones_own(config)):
-        passed = ", ".join(f"{name!r}: {name}" for name in own)
+    elif "activation function identifier" in str(error):
+        cure = ("A lambda as an activation cannot be read from a file. Build the pair anew, with a named function, and "
+                "take the weights: gan.load_weights(path).")
+    elif (own := sorted(_of_ones_own(config))) and "Could not locate" in str(error):
+        passed = ", ".join(f"{name!r}: {name.split('>')[-1]}" for name in own)
         cure = (f"It has {_listed(own)}, which Python does not find by itself here. Define or import it, and pass it: "
                 f"keras.saving.load_model(path, custom_objects={{{passed}}}).")
+    elif own:
+        cure = (f"Keras does not get {_listed(own)} from what get_config returned. Let it return all arguments of "
+                "__init__, and let __init__ take **kwargs and pass them on: super().__init__(**kwargs).")
     else:
         cure = "It may have been saved with another version of Keras."
-    return f"The {part} of this GAN cannot be made from the file. {cure} ({_first_line(error):.200})"
+    return f"The {part} of this GAN cannot be made from the file. {cure} ({str(error).strip().splitlines()[-1]:.200})"
 
 
 def _first_line(error):
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def _classes_of_ones_own(config):
-    """The names of all classes in a Keras configuration that are not Keras's."""
+def _of_ones_own(config):
+    """The names of all classes and functions in a Keras configuration that are not Keras's."""
     names = set()
-    for value in config.values() if isinstance(config, dict) else config if isinstance(config, list) else ():
-        names |= _classes_of_ones_own(value)
-    if isinstance(config, dict) and "class_name" in config and "builtins" not in str(config.get("module")):
+    for value in config.values() if isinstance(config, dict) else config if isinstance(config, (list, tuple)) else ():
+        names |= _of_ones_own(value)
+    if isinstance(config, dict) and config.get("class_name") == "function":
+        names.add(config["config"])
+    elif isinstance(config, dict) and "class_name" in config and "builtins" not in str(config.get("module")):
         if not str(config.get("module") or "keras").startswith("keras") or config.get("registered_name"):
             names.add(config["class_name"])
     return names
@@ -1786,42 +1977,67 @@ class LivePicture(keras.callbacks.Callback):
         plot(scores, "d_real", REAL, "mean D(x)")
         plot(scores, "d_fake", GENERATED, "mean D(G(z))")
         scores.set(ylim=(0, 1), ylabel="probability", xlim=(0, max(self._last, now, 1)), xlabel="alternation")
+        scores.locator_params(axis="x", nbins=5)  # numbers of six digits would run into each other
         losses.legend(loc="upper right", fontsize=8)
         scores.legend(loc="center right", fontsize=8)
         return figure
 
     def _drawn(self):
         """42 generated pictures, brought to [0, 1]."""
-        images = self.model.generate(42, seed=1, labels=self._labels)
-        return ((images + 1) / 2 if self.model.draws == (-1, 1) else images).clip(0, 1)
+        conditional, labels = self.model._pair.labels_spec is not None, self._labels
+        if conditional != (labels is not None) or np.shape(labels)[:1] not in ((), (42,)):
+            came = "no labels" if labels is None else f"labels of the shape {list(np.shape(labels))}"
+            raise ValueError(f"LivePicture has {came}, expected "
+                             + ("one for each of its 42 pictures, or one for all: LivePicture(labels=...)."
+                                if conditional else "none, since this pair is not conditional: LivePicture()."))
+        images, (low, high) = self.model.generate(42, seed=1, labels=labels), self.model.draws or (0, 1)
+        return ((images - low) / (high - low) if math.isfinite(high) else images).clip(0, 1)
 
 
 @_our_style()
 def film(frames, titles, columns=10, shape=None, cmap="gray_r"):
-    """A film to play back without a kernel: each frame is pictures, as in `show_images`, under its title."""
+    """A film to play back without a kernel: each frame is pictures, as in `show_images`, under its title.
+
+    Where no script may run, its last frame is shown.
+    """
     _check_count("columns", columns)
     _check_count("the number of frames", len(frames))
     if len(titles) != len(frames):
         raise ValueError(f"There are {len(titles)} titles for {len(frames)} frames, expected one for each.")
     _, height, width, *_ = _pictures(frames[0], shape).shape
     rows = math.ceil(len(frames[0]) / columns)
-    figure = _figure(0.5 * columns, 0.5 * rows * height / width + 0.4)
-    axes = figure.add_subplot()
+    size = 0.5 * columns, 0.5 * rows * height / width + 0.4
+    pictures = []
+    for images, title in zip(frames, titles):
+        figure = _figure(*size)
+        draw_images(figure.add_subplot(), images, columns, title, shape=shape, cmap=cmap)
+        pictures.append((_png(figure), title))
+    still = _img(*pictures[-1], *size)
+    scenes = json.dumps([[base64.b64encode(png).decode(), title] for png, title in pictures])
+    return HTML(f'<div>{still}<p>The film plays when this cell was run.</p>'
+                f'<script>{_PLAYER.replace("SCENES", scenes)}</script></div>')
 
-    def draw(i):
-        axes.clear()
-        draw_images(axes, frames[i], columns, titles[i], shape=shape, cmap=cmap)
 
-    player = FuncAnimation(figure, draw, frames=len(frames), interval=250).to_jshtml(default_mode="once")
-    for icon, sign in _SIGNS.items():  # Matplotlib's player loads its icons from the network
-        player = player.replace(f'<i class="fa {icon}"></i>', sign)
-    return HTML(player)
-
-
-_SIGNS = {
-    "fa-minus": "−", "fa-fast-backward": "|◀◀", "fa-step-backward": "|◀", "fa-play fa-flip-horizontal": "◀",
-    "fa-pause": "❚❚", "fa-play": "▶", "fa-step-forward": "▶|", "fa-fast-forward": "▶▶|", "fa-plus": "+",
-}
+_PLAYER = """(() => {
+  const [image, bar] = document.currentScript.parentElement.children, scenes = SCENES, last = scenes.length - 1;
+  bar.innerHTML = `<button type="button">▶ Play</button> <input type="range" aria-label="frame" min="0" max="${last}"
+    value="${last}" style="width: 60%; vertical-align: middle">`;
+  const [play, frame] = bar.children;
+  let timer = null;
+  const show = i => {
+    frame.value = i;
+    [image.src, image.alt] = ["data:image/png;base64," + scenes[i][0], scenes[i][1]];
+  };
+  const pause = () => { clearInterval(timer); timer = null; play.textContent = "▶ Play"; };
+  const step = () => +frame.value < last ? show(+frame.value + 1) : pause();
+  play.onclick = () => {
+    if (timer) return pause();
+    if (+frame.value === last) show(0);
+    timer = setInterval(step, 250);
+    play.textContent = "❚❚ Pause";
+  };
+  frame.oninput = () => { pause(); show(+frame.value); };
+})();"""
 
 
 def _figure(width, height):
@@ -1837,6 +2053,13 @@ def _show(figure, alt, **options):
 
 def _image(figure, alt):
     return Image(_png(figure), width=round(100 * figure.get_figwidth()), alt=alt)
+
+
+def _img(png, alt, width, height):
+    """HTML for a picture of so many inches, with an alternative text."""
+    data = base64.b64encode(png).decode()
+    return (f'<img src="data:image/png;base64,{data}" alt="{html.escape(alt)}" width="{100 * width:.0f}" '
+            f'height="{100 * height:.0f}" decoding="sync" style="max-width: 100%; height: auto">')
 
 
 def _png(figure):
@@ -1871,24 +2094,28 @@ def watch(start, advance, draw, size=(8.6, 3.6), **knobs):
     size, knobs: as in `explore`
 
     One run goes on at a time: a new one, or a second Start, pauses the others.  An error in a slice stops the run and
-    is shown under the picture.
+    is shown under the picture.  A run that nobody touches for ten minutes pauses.  Where `start` gives the same GAN
+    its first weights back (`gan.state`), Reset compiles nothing.
     """
     return _Watcher(start, advance, draw, size, knobs)
 
 
 class _Picture(widgets.VBox):
-    """Controls (name -> widget) above a `picture` of constant size, and a `sentence` below it."""
+    """Controls (name -> widget) above a picture of constant size, `png`, and the sentence that goes with it, `said`."""
 
     _ipython_display_ = None  # ipywidgets 7 would show itself by it, and leave out the picture for other viewers
 
     def __init__(self, size, controls, *buttons):
         self._size, self._lock = size, threading.Lock()
+        self._note = "" if _listens_while_cells_run() else " (It answers once the cells that run now are done.)"
         self.controls = {name: _control(name, control) for name, control in controls.items()}
+        _align(self.controls.values())
         width = f"{100 * size[0]:.0f}px"
-        self.picture = widgets.Image(format="png", layout={"width": width, "max_width": "100%"})
-        self.sentence = widgets.HTML(layout={"min_height": "3.5em", "max_width": width})
-        row = [widgets.HBox(buttons)] if buttons else []
-        super().__init__([*row, *self.controls.values(), self.picture, self.sentence])
+        knobs = widgets.Box(list(self.controls.values()), layout={"flex_flow": "row wrap", "max_width": width})
+        # HTML in place of Image, which has no alternative text; and room for four lines, so that nothing jumps.
+        self._picture = widgets.HTML()
+        self._sentence = widgets.HTML(layout={"min_height": "76px", "width": width, "max_width": "100%"})
+        super().__init__([*([widgets.HBox(buttons)] if buttons else []), knobs, self._picture, self._sentence])
 
     @property
     def values(self):
@@ -1904,16 +2131,31 @@ class _Picture(widgets.VBox):
             figure.set_layout_engine("none")
             for axes, place in zip(figure.axes, self._places):
                 axes.set_position(place)
-        self.picture.value = _png(figure)
+        self.png = _png(figure)
         self._places = [axes.get_position(original=True) for axes in figure.axes]
-        self.sentence.value = html.escape(said)
+        self._picture.value = _img(self.png, said, *self._size)
+        self._say(said)
+
+    def _say(self, said):
+        """Put a sentence under the picture, where screen readers are told of it."""
+        self.said = said
+        self._sentence.value = f'<div role="status" style="line-height: 1.4">{html.escape(said)}{self._note}</div>'
+
+    def _say_what_went_wrong(self, error):
+        """The message first, in JupyterLab's own colours, and folded under it where in the code that was."""
+        self.said = f"{type(error).__name__}: {error}"
+        where = html.escape(traceback.format_exc(limit=-3))
+        self._sentence.value = f"""<div role="alert" style="line-height: 1.4; padding-left: 8px; border-left: 4px solid
+            var(--jp-error-color1, #b00020); color: var(--jp-content-font-color1, inherit)">{html.escape(self.said)}
+            <details><summary style="cursor: pointer">Where in the code</summary>
+            <pre style="white-space: pre-wrap">{where}</pre></details></div>"""
 
     @contextlib.contextmanager
     def _errors_shown(self):
         try:
             yield
-        except Exception:
-            self.sentence.value = f"<pre style='color:#b00'>{html.escape(traceback.format_exc(limit=-3))}</pre>"
+        except Exception as error:
+            self._say_what_went_wrong(error)
             raise
 
     @_our_style()
@@ -1922,6 +2164,9 @@ class _Picture(widgets.VBox):
         figure = _figure(width, height + 0.6)  # for viewers without widgets: the sentence is in the picture
         said = self._draw_now(figure)
         figure.supxlabel(textwrap.fill(said, 120), x=0.01, ha="left", fontsize=10)
+        for control in (*self.controls.values(), *getattr(self, "buttons", {}).values()):
+            # ipykernel 7.4 sends what a browser says to the thread that spoke last, here the busy one.
+            vars(control.comm).pop("_reply_subshell_id", None)
         return {
             "application/vnd.jupyter.widget-view+json": {
                 "version_major": 2, "version_minor": 0, "model_id": self.model_id},
@@ -1939,6 +2184,8 @@ class _Explorer(_Picture):
             control.observe(self._redraw, names="value")
 
     def _redraw(self, change=None):
+        if change is not None:
+            self._note = ""
         with self._lock, self._errors_shown():
             self._show(lambda figure: self._draw(figure, **self.values), as_before=change is not None)
 
@@ -1953,19 +2200,34 @@ class _Watcher(_Picture):
         self.buttons = {name: widgets.Button(description=name) for name in actions}
         super().__init__(size, knobs, *self.buttons.values())
         self._start, self._advance, self._draw = start, advance, draw
-        self.running, self.error = False, None
+        self.error = None
         self.pause_all()
         self._all.add(self)
         self.reset()
         for name, action in actions.items():
-            self.buttons[name].on_click(lambda _, action=action: action())
+            self.buttons[name].on_click(lambda _, action=action: self._touched(action))
+        for control in self.controls.values():
+            control.observe(lambda _: self._touched(), names="value")
         _pause_all_on_interrupt()
 
+    @property
+    def running(self):
+        return self._running
+
+    @running.setter
+    def running(self, token):
+        self._running = token
+        self.buttons["Start"].disabled, self.buttons["Pause"].disabled = bool(token), not token
+
+    def _touched(self, action=lambda: None):
+        self._last_touch, self._note = time.monotonic(), ""
+        action()
+
     def start(self):
-        """Go on, in the background, until `pause` or an error."""
+        """Go on, in the background, until `pause`, an error, or ten minutes in which nobody touches it."""
         self.pause_all()
         with self._lock:  # held while a slice runs: an older thread of this run has then seen that it is to stop
-            self.running = object()
+            self.running, self._last_touch = object(), time.monotonic()
             threading.Thread(target=self._go_on, args=[self.running], daemon=True).start()
 
     def pause(self):
@@ -1991,6 +2253,7 @@ class _Watcher(_Picture):
             self._show(lambda figure: self._draw(figure, self.run))
 
     def _slice(self):
+        before_compiling = _before_compiling.set(lambda: self._say("Compiling, a few seconds …"))
         try:
             with self._errors_shown():
                 self._advance(self.run, **self.values)
@@ -1998,6 +2261,8 @@ class _Watcher(_Picture):
         except Exception as error:
             self.error, self.running = error, False
             raise
+        finally:
+            _before_compiling.reset(before_compiling)
 
     def _go_on(self, mine):
         while True:
@@ -2009,24 +2274,52 @@ class _Watcher(_Picture):
                     self._slice()
                 except Exception:
                     return  # it is shown under the picture and kept in `error`
+                if began - self._last_touch > FORGOTTEN_AFTER:
+                    self.pause()
+                    self._say(f"{self.said} Nobody has touched this for {FORGOTTEN_AFTER // 60} minutes, so it paused. "
+                              "Press Start to go on.")
             time.sleep(max(0.005, 0.05 - (time.monotonic() - began)))  # at most 20 pictures a second
+
+
+FORGOTTEN_AFTER = 600  # seconds
+
+
+def _listens_while_cells_run():
+    """Whether controls can answer while a cell runs: since ipykernel 7; in a script there is nobody to ask."""
+    kernel = getattr(get_ipython(), "kernel", None)
+    return kernel is None or "kernel subshells" in kernel.kernel_info.get("supported_features", ())
 
 
 def _pause_all_on_interrupt():
     """Let the interrupt button pause what runs in the background: a kernel that runs no cell ignores the button."""
     with contextlib.suppress(RuntimeError):  # outside of a kernel there is no loop, and no button
-        asyncio.get_running_loop().call_later(1, signal.signal, signal.SIGINT, lambda *_: _Watcher.pause_all())
+        # Later, since the kernel sets its own handler back at the end of a cell.
+        asyncio.get_running_loop().call_later(1, signal.signal, signal.SIGINT, _on_interrupt)
+
+
+def _on_interrupt(_, frame):
+    if any(outer.f_code is InteractiveShell.run_code.__code__ for outer, _ in traceback.walk_stack(frame)):
+        raise KeyboardInterrupt  # a cell runs, and is what the button is meant for
+    _Watcher.pause_all()
 
 
 def _control(name, control):
-    """The widget for one value, with a label that is never cut off."""
+    """The widget for one value, with a label."""
     if not isinstance(control, widgets.Widget):
         given, control = control, widgets.interactive.widget_from_abbrev(control)
         if control is None:
             raise ValueError(f"{name} is {given!r}, expected a widget, (low, high), (low, high, step), a bool or a "
                              "list.")
     control.description = control.description or name.replace("_", " ")
-    control.style.description_width = "initial"
-    if not isinstance(control, widgets.Checkbox):
-        control.layout.width = "500px"
     return control
+
+
+def _align(controls):
+    """Give all labels the width of the longest, so that none is cut off; more than two controls go in two columns."""
+    longest = max((len(control.description) for control in controls), default=0)
+    for control in controls:
+        if isinstance(control, widgets.Checkbox):
+            control.style.description_width = "initial"
+        else:
+            control.style.description_width = f"{longest}ch"
+            control.layout.width = "500px" if len(controls) <= 2 else "420px"

@@ -21,7 +21,10 @@ from notebook_parts import TEXTS, is_control, reduced, statements
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 WHOLE = "03_build_the_two_networks"  # the one that is run as it is: a short one, with controls and with MNIST
-CONTROL = ".widget-vbox:has(> .widget-image)"
+CONTROL = ".widget-vbox:has(> .widget-html img)"
+SCREEN = {"width": 1366, "height": 768}  # of a small laptop,
+COMPILING = "Compiling, a few seconds …"
+ROOM = 640  # in which JupyterLab leaves so many pixels of height to a notebook
 WITH_CONTROLS = [text for text in TEXTS if any(map(is_control, statements(text)))]
 
 
@@ -47,6 +50,26 @@ def browser():
         browser.close()
 
 
+# A run that fails at once, and a training that goes on until it is interrupted.
+FAILS = """
+def fail(run):
+    raise FloatingPointError("The loss 'log' stopped being finite at alternation 7. " + 5 * "It takes a logarithm. ")
+watch(lambda: None, fail, lambda figure, run: "Nothing yet.", size=(8.6, 3.6))
+"""
+TRAINS = """
+import gan_lib
+gan = gan_lib.GAN()
+gan.fit(np.zeros((1000, 784)), epochs=10**6, steps_per_epoch=500, verbose=0, callbacks=[gan_lib.LivePicture()])
+"""
+
+
+def first_with_more(*sources):
+    """The controls of notebook 01, and more cells after them."""
+    notebook = reduced(TEXTS[0])
+    notebook.cells += map(nbformat.v4.new_code_cell, sources)
+    return notebook
+
+
 @pytest.fixture(scope="module")
 def lab_folder(tmp_path_factory):
     """A copy of the project in which texts are older and newer than notebooks, with the reduced notebooks beside it."""
@@ -59,6 +82,7 @@ def lab_folder(tmp_path_factory):
     (folder / "reduced").mkdir()
     for text in WITH_CONTROLS:  # not into notebooks/, where jupytext would make pairs of them
         nbformat.write(reduced(text), folder / "reduced" / f"{text.stem}.ipynb")
+    nbformat.write(first_with_more(FAILS, TRAINS), folder / "reduced" / "busy.ipynb")
     settings = folder / "settings" / "@jupyterlab" / "notebook-extension" / "tracker.jupyterlab-settings"
     settings.parent.mkdir(parents=True)
     settings.write_text('{"windowingMode": "none"}', encoding="utf-8")  # keep what is scrolled away on the page
@@ -94,7 +118,7 @@ def lab(browser, lab_folder):
 @contextlib.contextmanager
 def opened(browser, lab, path):
     """The page with this notebook, once its kernel waits, without a dialog."""
-    with contextlib.closing(browser.new_page(viewport={"width": 1300, "height": 1000})) as page:
+    with contextlib.closing(browser.new_page(viewport=SCREEN)) as page:
         page.goto(f"{lab}/doc/tree/{path}?reset")
         page.wait_for_selector(".jp-Notebook", timeout=60_000)
         page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]', timeout=60_000)
@@ -141,21 +165,32 @@ def run_all(page):
     A cell that waits or runs is marked with a star, and one that ran with a number.  The kernel's status would not do:
     it is busy and idle several times while a kernel starts.
     """
+    begin_to_run_all(page)
+    prompts, starred, numbered = cell_prompts(page)
+    wait_until(lambda: not starred.count(), seconds=600)
+    with contextlib.suppress(AssertionError):  # the number may come later than the star goes, or never after an error
+        wait_until(lambda: numbered.count() == prompts.count())
+
+
+def begin_to_run_all(page):
     menu(page, "View", "Expand All Code")  # a hidden cell has no prompt
     menu(page, "Edit", "Clear Outputs of All Cells")  # and their numbers
-    prompts = page.locator(".jp-CodeCell .jp-InputPrompt")
-    starred, numbered = prompts.filter(has_text="*"), prompts.filter(has_text=re.compile(r"\d"))
+    _, starred, numbered = cell_prompts(page)
     wait_until(lambda: not numbered.count())
     for _ in range(3):
         menu(page, "Run", "Run All Cells")
         with contextlib.suppress(AssertionError):
             wait_until(lambda: starred.count() or numbered.count(), seconds=20)
-        wait_until(lambda: not starred.count(), seconds=600)
-        if numbered.count():
+        with contextlib.suppress(AssertionError):
+            wait_until(lambda: numbered.count(), seconds=60)
             break
         # JupyterLab forgets cells that wait for a kernel to which it has to connect once more, on a busy machine.
-    with contextlib.suppress(AssertionError):  # the number may come later than the star goes, or never after an error
-        wait_until(lambda: numbered.count() == prompts.count())
+
+
+def cell_prompts(page):
+    """The prompts of all cells, of those that wait or run, and of those that ran."""
+    prompts = page.locator(".jp-CodeCell .jp-InputPrompt")
+    return prompts, prompts.filter(has_text="*"), prompts.filter(has_text=re.compile(r"\d"))
 
 
 def wait_until(condition, seconds=10):
@@ -175,11 +210,11 @@ def controls(page, live):
 
 
 def sentence(box):
-    return box.locator("> .widget-html .widget-html-content").inner_text()
+    return box.locator("> .widget-html").last.inner_text()
 
 
 def picture(box):
-    return box.locator("> .widget-image").get_attribute("src")
+    return box.locator("> .widget-html img").get_attribute("src")
 
 
 def code_cells(path):
@@ -235,13 +270,23 @@ def test_every_slider_changes_picture_and_sentence_by_keyboard(page):
             assert box.bounding_box()["height"] == height, "it jumps"
 
 
+def test_every_control_is_seen_whole_on_a_small_laptop(page):
+    boxes = page.locator(CONTROL)
+    for i in range(boxes.count()):
+        assert boxes.nth(i).bounding_box()["height"] <= ROOM
+        labels = boxes.nth(i).locator(".widget-label")
+        for label in (labels.nth(j) for j in range(labels.count())):
+            assert label.evaluate("label => label.scrollWidth <= label.clientWidth"), "a label is cut off"
+
+
 def test_the_live_control_starts_takes_a_knob_pauses_and_resets(page):
     for box in controls(page, live=True):
         start, pause, reset = (box.get_by_role("button", name=name) for name in ("Start", "Pause", "Reset"))
         box.scroll_into_view_if_needed()
         first = sentence(box)
         start.click()
-        wait_until(lambda: sentence(box) != first, seconds=20)  # noqa: B023
+        wait_until(start.is_disabled)
+        wait_until(lambda: sentence(box) not in (first, COMPILING), seconds=20)  # noqa: B023
         box.locator(".noUi-handle").first.focus()
         page.keyboard.press("ArrowRight")
         running = sentence(box)
@@ -279,3 +324,74 @@ def test_another_cell_runs_while_the_live_control_does(page):
         wait_until(lambda: sentence(box) != still, seconds=20)  # noqa: B023
         box.get_by_role("button", name="Reset").click()
         wait_until(lambda: sentence(box) == first, seconds=20)  # noqa: B023
+
+
+@pytest.fixture(scope="module")
+def busy(browser, lab):
+    """Notebook 01 in the middle of Run All: its controls are there, and a last cell trains on and on."""
+    with opened(browser, lab, "reduced/busy.ipynb") as page:
+        begin_to_run_all(page)
+        prompts, starred, numbered = cell_prompts(page)
+        wait_until(lambda: starred.count() == 1 and numbered.count() == prompts.count() - 1, seconds=120)
+        wait_until(lambda: page.locator(".jp-RenderedImage").count(), seconds=60)  # of the training
+        yield page
+
+
+def test_a_slider_answers_while_another_cell_runs(busy):
+    box = controls(busy, live=False)[0]
+    before = picture(box), sentence(box)
+    box.locator(".noUi-handle").first.focus()
+    busy.keyboard.press("ArrowRight")
+    wait_until(lambda: picture(box) != before[0] and sentence(box) != before[1], seconds=5)
+
+
+def test_start_says_that_it_compiles_and_runs_while_another_cell_does_and_reset_compiles_nothing(busy):
+    box = controls(busy, live=True)[0]
+    start, reset = (box.get_by_role("button", name=name) for name in ("Start", "Reset"))
+    first = sentence(box)
+    start.click()
+    wait_until(lambda: sentence(box) == COMPILING)
+    wait_until(lambda: sentence(box) not in (first, COMPILING), seconds=30)
+    reset.click()
+    wait_until(lambda: sentence(box) == first, seconds=20)
+    start.click()
+    assert wait_until(lambda: sentence(box) != first and sentence(box), seconds=20) != COMPILING
+    reset.click()
+    wait_until(lambda: sentence(box) == first, seconds=20)
+
+
+@pytest.mark.parametrize("theme", ["JupyterLab Dark", "JupyterLab Light"])
+def test_an_error_is_read_before_its_traceback_in_either_theme_and_nothing_jumps(busy, theme):
+    menu(busy, "Settings", "Theme")
+    busy.locator(".lm-Menu-itemLabel", has_text=theme).first.click()
+    box = controls(busy, live=True)[1]
+    box.get_by_role("button", name="Reset").click()
+    wait_until(lambda: sentence(box) == "Nothing yet.")
+    height = box.bounding_box()["height"]
+    box.get_by_role("button", name="Step").click()
+    wait_until(lambda: sentence(box).startswith("FloatingPointError: The loss 'log' stopped being finite"))
+    message = box.get_by_role("alert")
+    assert "Traceback" not in message.inner_text() and "Where in the code" in message.inner_text()
+    assert box.bounding_box()["height"] == height <= ROOM
+    assert message.evaluate(CONTRAST) >= 4.5
+
+
+# WCAG's contrast between a text and the first opaque background behind it.
+CONTRAST = """element => {
+  const numbers = color => color.match(/[\\d.]+/g).map(Number);
+  const luminance = color => numbers(color).slice(0, 3).map(c => c / 255)
+    .map(c => c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  let behind = element, background;
+  do { background = getComputedStyle(behind).backgroundColor; behind = behind.parentElement; }
+  while (numbers(background)[3] === 0);
+  const [low, high] = [luminance(getComputedStyle(element).color), luminance(background)].sort((a, b) => a - b);
+  return (high + 0.05) / (low + 0.05);
+}"""
+
+
+def test_a_training_that_is_interrupted_ends_with_one_line(busy):
+    menu(busy, "Kernel", "Interrupt Kernel")
+    last = busy.locator(".jp-CodeCell").last.locator(".jp-OutputArea-output")
+    wait_until(lambda: "Stopped at alternation" in last.last.inner_text(), seconds=20)
+    assert len(last.last.inner_text().strip().splitlines()) == 1

@@ -280,6 +280,16 @@ def test_a_loss_can_be_changed_between_slices_and_is_compiled_once(images):
     assert len(gan._pair.loops) == 3
 
 
+def test_a_loss_of_ones_own_may_have_its_formulas_in_a_list_and_compute_in_double_precision(images):
+    def in_double(fake_logits):
+        return tf.reduce_mean(tf.nn.softplus(-tf.cast(fake_logits, tf.float64)))
+
+    gan, plain = tiny_gan(jit_compile=False), tiny_gan(jit_compile=False)
+    gan.compile(dataclasses.replace(LOSSES["logistic"], generator=in_double, formulas=["L_D", "L_G"]))
+    assert np.allclose(trained(gan, images, 3)["g_loss"], trained(plain, images, 3)["g_loss"], rtol=1e-4)
+    assert "L_G" in gan.loss._repr_markdown_()
+
+
 def test_every_loss_says_its_formulas_and_its_source():
     for loss in LOSSES.values():
         shown = loss._repr_markdown_()

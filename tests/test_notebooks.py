@@ -1,9 +1,11 @@
 """The notebooks as files: both halves of a pair agree, and what is committed was executed, in order, without errors."""
 
+import ast
 import re
 
 import jupytext
 import pytest
+from notebook_parts import is_control
 from readme_picture import PICTURE, ROOT, film_strip
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
@@ -40,6 +42,12 @@ def test_executed_in_order_without_errors_or_logs(path):
 
 
 @each_notebook
+def test_opening_it_in_jupyterlab_changes_nothing(path):
+    """JupyterLab writes the kernel's name as the kernel gives it."""
+    assert jupytext.read(path).metadata.kernelspec.display_name == "Python 3 (ipykernel)"
+
+
+@each_notebook
 def test_executed_on_the_real_mnist(path):
     printed = "".join(output.get("text", "") for cell in code_cells(path) for output in cell.outputs)
     if "load_mnist()" in "".join(cell.source for cell in code_cells(path)):
@@ -47,12 +55,13 @@ def test_executed_on_the_real_mnist(path):
 
 
 @each_notebook
-def test_every_control_has_a_picture_for_viewers_without_widgets(path):
+def test_a_picture_and_its_sentence_stand_for_each_control(path):
+    notebook = jupytext.read(path)
+    assert "widgets" not in notebook.metadata and "widget-view" not in str([cell.outputs for cell in code_cells(path)])
     for cell in code_cells(path):
-        for output in cell.outputs:
-            data = output.get("data", {})
-            if "application/vnd.jupyter.widget-view+json" in data:
-                assert {"image/png", "text/plain"} <= set(data)
+        if any(map(is_control, ast.parse(cell.source).body)):
+            stills = [output.data for output in cell.outputs if output.output_type == "execute_result"]
+            assert len(stills) == 1 and {"image/png", "text/plain"} == set(stills[0])
 
 
 @each_notebook
@@ -64,9 +73,8 @@ def test_no_path_of_a_machine_in_the_outputs(path):
 def test_solutions_are_collapsed_and_come_last(path):
     cells = jupytext.read(path).cells
     heading = next(i for i, cell in enumerate(cells) if cell.source.startswith("## Solutions"))
-    for i, cell in enumerate(cells):
-        hidden = cell.metadata.get("jupyter", {}).get("source_hidden", False)
-        assert hidden == (cell.cell_type == "code" and i > heading)
+    for cell in cells[heading:]:
+        assert cell.cell_type != "code" or cell.metadata["jupyter"]["source_hidden"]
 
 
 def test_the_picture_of_the_readme_is_the_one_in_notebook_04():

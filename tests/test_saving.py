@@ -156,6 +156,62 @@ def test_a_lambda_is_named_with_the_cure(tmp_path):
     load(tmp_path / "gan.keras", safe_mode=False)
 
 
+def doubled(x):
+    return 2 * x
+
+
+def test_a_function_of_ones_own_is_named_with_the_cure(tmp_path):
+    GAN(own_layer_in_front(layers.Dense(8, doubled)), tiny_networks()[1]).save(tmp_path / "gan.keras")
+    with pytest.raises(ValueError, match=r"The generator .* has 'doubled', .*custom_objects={'doubled': doubled}\)"):
+        load(tmp_path / "gan.keras")
+    assert load(tmp_path / "gan.keras", custom_objects={"doubled": doubled}).alternations == 0
+
+
+@pytest.mark.filterwarnings("ignore:The object being serialized includes a `lambda`")
+def test_a_lambda_as_activation_is_named_and_the_weights_can_be_had(tmp_path):
+    gan = GAN(own_layer_in_front(layers.Dense(8, lambda x: 2 * x)), tiny_networks()[1])
+    gan.save(tmp_path / "gan.keras")
+    with pytest.raises(ValueError, match="A lambda as an activation cannot be read.*gan.load_weights"):
+        load(tmp_path / "gan.keras")
+    other = GAN(own_layer_in_front(layers.Dense(8, doubled)), tiny_networks(seed=1)[1])
+    other.load_weights(tmp_path / "gan.keras")
+    assert np.array_equal(gan.generate(3), other.generate(3))
+
+
+class Slow(optimizers.SGD):
+    pass
+
+
+def test_an_optimiser_of_ones_own_is_named_with_the_cure(tmp_path):
+    tiny_gan(discriminator_optimizer=Slow(0.1)).save(tmp_path / "gan.keras")
+    with pytest.raises(ValueError, match="The discriminator_optimizer .*custom_objects={'Slow': Slow}") as error:
+        load(tmp_path / "gan.keras")
+    assert len(str(error.value)) < 800
+    loaded = load(tmp_path / "gan.keras", custom_objects={"Slow": Slow})
+    assert isinstance(loaded.discriminator_optimizer, Slow)
+
+
+class Forgetful(layers.Layer):
+    def __init__(self):
+        super().__init__()
+
+    call = PixelNorm.call
+
+
+def test_a_layer_that_does_not_take_what_its_configuration_holds_is_named_with_the_cure(tmp_path):
+    GAN(own_layer_in_front(Forgetful()), tiny_networks()[1]).save(tmp_path / "gan.keras")
+    with pytest.raises(ValueError, match=r"does not get 'Forgetful' .*let __init__ take \*\*kwargs"):
+        load(tmp_path / "gan.keras", custom_objects={"Forgetful": Forgetful})
+
+
+@pytest.mark.parametrize(("method", "name", "ending"), [
+    ("save", "gan.h5", ".keras"), ("save", "gan", ".keras"), ("save_weights", "gan.npz", ".weights.h5")])
+def test_a_name_with_another_ending_is_refused(tmp_path, method, name, ending):
+    with pytest.raises(ValueError, match=f"called '{name}', expected a name that ends in {ending}"):
+        getattr(tiny_gan(), method)(tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_weights_of_another_gan_are_refused_and_change_nothing(saved, tmp_path):
     path, _ = saved
     other = tiny_gan(hidden=9)

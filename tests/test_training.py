@@ -55,7 +55,7 @@ def test_one_step_agrees_with_gradients_and_adam_written_out(images):
 
 
 def test_same_seed_same_weights_in_two_processes():
-    program = ("import hashlib; gan = tiny_gan(seed=3); trained(gan, two_kinds(), 150)\n"
+    program = ("import hashlib; gan = tiny_gan(seed=3, jit_compile='auto'); trained(gan, two_kinds(), 150)\n"
                "print(hashlib.sha256(b''.join(v.tobytes() for v in state(gan))).hexdigest())")
     assert in_another_process(program) == in_another_process(program)
 
@@ -144,7 +144,7 @@ def compilations_by_xla(program, folder, monkeypatch):
 
 @pytest.mark.skipif(not gan_lib._xla_works(), reason="this TensorFlow cannot compile with XLA")
 def test_xla_compiles_once_for_slices_of_every_length_and_once_for_several_steps(tmp_path, monkeypatch):
-    program = ("gan, images = tiny_gan(), two_kinds()\n"
+    program = ("gan, images = tiny_gan(jit_compile=True), two_kinds()\n"
                "trained(gan, images, 10, epochs=2)\n"
                "trained(gan, images, 3)\n")
     assert compilations_by_xla(program, tmp_path / "one", monkeypatch) == 1
@@ -195,7 +195,7 @@ def test_a_dataset_is_taken_in_its_order_and_begun_again_where_it_ends(images, r
 
 def test_trains_without_xla_too(images, monkeypatch):
     monkeypatch.setattr(gan_lib, "_xla_works", lambda: False)
-    gan = tiny_gan()
+    gan = tiny_gan(jit_compile="auto")
     before = state(gan)
     trained(gan, images, 5)
     assert gan.alternations == 5 and not gan.jit_compile and not same(before, state(gan))
@@ -205,7 +205,7 @@ def test_auto_compiles_dense_networks_with_xla_and_convolutions_and_recurrence_w
     layers = keras.layers
     recurrent = (keras.Sequential([keras.Input((5,)), layers.RepeatVector(4), layers.LSTM(4, return_sequences=True)]),
                  keras.Sequential([keras.Input((4, 4)), layers.GRU(4), layers.Dense(1)]))
-    assert tiny_gan().jit_compile == gan_lib._xla_works()
+    assert tiny_gan(jit_compile="auto").jit_compile == gan_lib._xla_works()
     for pair in build_dcgan((8, 8, 1), channels=2), recurrent:
         gan = GAN(*pair)
         gan.compile()
@@ -253,9 +253,9 @@ def interruptible():
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.parametrize("after", [0.05, 0.31, 0.7])
-def test_interrupt_at_any_time_leaves_whole_alternations(interruptible, images, after):
-    gan, whole = tiny_gan(), tiny_gan()
+@pytest.mark.parametrize(("after", "run_eagerly"), [(0.05, False), (0.31, False), (0.7, False), (0.333, True)])
+def test_interrupt_at_any_time_leaves_whole_alternations(interruptible, images, after, run_eagerly):
+    gan, whole = tiny_gan(run_eagerly=run_eagerly), tiny_gan(run_eagerly=run_eagerly)
     trained(gan, images, 1)
     threading.Timer(after, _thread.interrupt_main).start()
     with pytest.raises(KeyboardInterrupt):
@@ -265,6 +265,20 @@ def test_interrupt_at_any_time_leaves_whole_alternations(interruptible, images, 
     trained(gan, images, 5)
     trained(whole, images, stopped_at + 5)
     assert same(state(gan), state(whole))
+
+
+def test_in_a_notebook_an_interrupt_is_one_line(interruptible, images, capsys):
+    from IPython.core.interactiveshell import InteractiveShell
+
+    shell, gan = InteractiveShell(), tiny_gan()
+    trained(gan, images, 1)
+    shell.push({"gan": gan, "images": images})
+    threading.Timer(0.3, _thread.interrupt_main).start()
+    result = shell.run_cell("gan.fit(images, batch_size=16, steps_per_epoch=10**7, verbose=0)")
+    assert isinstance(result.error_in_exec, KeyboardInterrupt)
+    printed = capsys.readouterr().out.strip()
+    assert printed == (f"Stopped at alternation {gan.alternations:,}. The GAN keeps what it has learned; run this cell "
+                       "again to go on.")
 
 
 def test_a_callback_that_raises_in_the_middle_of_an_epoch_leaves_whole_alternations(images):

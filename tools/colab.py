@@ -8,7 +8,6 @@ from pathlib import Path
 import nbformat
 
 ROOT = Path(__file__).parents[1]
-WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def helper_cell():
@@ -27,8 +26,6 @@ def self_contained(notebook):
         if cell.metadata.get("jupyter", {}).get("source_hidden"):
             cell.source = f"#@title Solution (double-click to see the code)\n{cell.source}"
             cell.metadata["cellView"] = "form"
-        for output in cell.get("outputs", ()):
-            output.get("data", {}).pop(WIDGET, None)  # the picture stands for the control until the cell is run
     notebook.cells.insert(1, helper_cell())
     return notebook
 
