@@ -147,7 +147,8 @@ def test_the_errors_are_the_spread_of_fresh_draws(scorer, digits):
     fresh = [scorer.scores(draw(seed)) for seed in range(30)]
     errors = np.mean([list(scorer.errors(draw(seed)).values()) for seed in range(100, 105)], axis=0)
     for name, error in zip(fresh[0], errors):
-        assert error == pytest.approx(np.std([scores[name] for scores in fresh]), rel=0.6), name
+        # The order of magnitude: both numbers are rough, and of so few images halves say a little too much.
+        assert 0.4 < error / np.std([scores[name] for scores in fresh]) < 2.5, name
 
 
 def test_a_classifier_of_ones_own_judges_in_its_place(scorer, digits):
