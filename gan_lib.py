@@ -1747,48 +1747,67 @@ def _of_ones_own(config):
 
 
 class Scorer:
-    """A small classifier of digits, trained at once in some ten seconds, and the scores that rest on it.
+    """A small classifier of digits, and the scores that rest on it.
 
-    digits: `Digits`; it learns from their training images, and compares with their test images
+    digits: `Digits`; the classifier learns from their training images, in some ten seconds; what is scored is compared
+        with their test images
     seed: of its weights and of the order of the images
+    classifier: one of your own in its place: a trained Keras Sequential, or any Keras model that ends in two layers one
+        after the other: the features, and a Dense layer without activation that makes a logit for each class of them
     accuracy: the share of the test images that it names rightly
+
+    Raises ValueError for a classifier that does not end so.
     """
 
     _MINIBATCHES, _MINIBATCH = 1_000, 64
 
-    def __init__(self, digits, seed=0):
+    def __init__(self, digits, seed=0, classifier=None):
+        self.classifier = self._trained(digits, seed) if classifier is None else classifier
+        *_, before, last = self.classifier.layers
+        if not isinstance(last, keras.layers.Dense) or last.activation is not keras.activations.linear:
+            raise ValueError(f"The classifier ends in {last.name!r}, expected a Dense layer without activation: its "
+                             "logits.")
+        self._features, self._logits = keras.Model(self.classifier.inputs, before.output), last
+        order = np.random.default_rng(seed).permutation(len(digits.test_images))  # MNIST's neater digits come first
+        self._real = self.features(digits.test_images[order])
+        self.accuracy = float(np.mean(self.labels(digits.test_images) == digits.test_labels))
+
+    def _trained(self, digits, seed):
         seeds = iter(_layer_seeds(seed, 2, 4))
         layers = keras.layers
 
         def weights():
             return keras.initializers.GlorotUniform(next(seeds))
 
-        self.classifier = keras.Sequential([
+        classifier = keras.Sequential([
             keras.Input((784,)), layers.Reshape((28, 28, 1)),
             layers.Conv2D(16, 5, 2, "same", activation="relu", kernel_initializer=weights()),
             layers.Conv2D(32, 5, 2, "same", activation="relu", kernel_initializer=weights()),
             layers.Flatten(), layers.Dense(64, activation="relu", kernel_initializer=weights(), name="features"),
             layers.Dense(10, kernel_initializer=weights()),
         ], name="classifier")
-        self.classifier.compile(keras.optimizers.Adam(0.002), keras.losses.SparseCategoricalCrossentropy(True))
+        classifier.compile(keras.optimizers.Adam(0.002), keras.losses.SparseCategoricalCrossentropy(True))
         rows = np.random.default_rng(seed).integers(len(digits.train_images), size=self._MINIBATCHES * self._MINIBATCH)
-        self.classifier.fit(digits.train_images[rows], digits.train_labels[rows], batch_size=self._MINIBATCH,
-                            shuffle=False, verbose=0)
-        self._features = keras.Model(self.classifier.inputs, self.classifier.get_layer("features").output)
-        self._real = self.features(digits.test_images)
-        self.accuracy = float(np.mean(self.labels(digits.test_images) == digits.test_labels))
+        classifier.fit(digits.train_images[rows], digits.train_labels[rows], batch_size=self._MINIBATCH,
+                       shuffle=False, verbose=0)
+        return classifier
+
+    def probabilities(self, images):
+        """How probable the classifier finds each digit for each of the images: float64 [n, 10], rows of sum 1."""
+        return self._probabilities(self.features(images))
 
     def labels(self, images):
         """Which digit each of the images [n, 784] or [n, 28, 28, 1] is taken for: int64 [n], 0 to 9."""
-        return self._predict(self.classifier, images).argmax(axis=1)
+        return self.probabilities(images).argmax(axis=1)
 
     def shares(self, images):
         """Which share of the images is taken for a 0, for a 1, ..., for a 9: float64 [10], of sum 1."""
-        return np.bincount(self.labels(images), minlength=10) / len(images)
+        return self._shares(self.probabilities(images))
 
     def features(self, images):
         """What the classifier's last hidden layer makes of the images: float32 [n, 64], at least 0."""
-        return self._predict(self._features, images)
+        images = np.reshape(images, (len(images), *self.classifier.input_shape[1:]))
+        return self._features.predict(images, batch_size=1000, verbose=0)
 
     def distance(self, images):
         """The Fréchet distance between the features of these images and of the test images; at least 0, less is better.
@@ -1798,8 +1817,46 @@ class Scorer:
         """
         return frechet_distance(self.features(images), self._real)
 
-    def _predict(self, network, images):
-        return network.predict(np.reshape(images, (len(images), 784)), batch_size=1000, verbose=0)
+    def scores(self, images):
+        """All scores of these images, name -> number:
+
+        "distance": as `distance` says
+        "precision": which share of them is like a real one, "recall": which share of the real ones is like one of them,
+            as `precision_and_recall` says, from the first of them and as many test images, drawn at random
+        "kinds": how many digits they amount to, e to the entropy of their shares: 1 to 10
+        "confidence": the probability of the digit that each is taken for, on average
+
+        All but the last two depend on the number of images: compare equal numbers.
+        """
+        return self._scores(self.features(images))
+
+    def errors(self, images, resamples=20, seed=0):
+        """The standard error of each of the `scores`, name -> number: what another draw of as many images may change.
+
+        It is the spread of the scores of random halves of the images, drawn without replacement: half of them vary by
+        sqrt(2) more than all would, and halves that overlap by sqrt(2) less.  (A bootstrap that draws with replacement
+        has twins, to which the nearest neighbours in "recall" are blind.)  The error of training is not in it.
+        """
+        features, rng = self.features(images), np.random.default_rng(seed)
+        halves = [self._scores(features[rng.permutation(len(features))[:len(features) // 2]]) for _ in range(resamples)]
+        return {name: float(np.std([half[name] for half in halves], ddof=1)) for name in halves[0]}
+
+    def _scores(self, features):
+        probabilities, n = self._probabilities(features), min(len(features), len(self._real))
+        shares = self._shares(probabilities)
+        precision, recall = precision_and_recall(features[:n], self._real[:n])
+        return {"distance": frechet_distance(features, self._real), "precision": precision, "recall": recall,
+                "kinds": float(np.exp(-np.sum(shares * np.log(shares.clip(1e-300))))),
+                "confidence": float(probabilities.max(axis=1).mean())}
+
+    def _probabilities(self, features):
+        logits = np.asarray(self._logits(features), np.float64)
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return powers / powers.sum(axis=1, keepdims=True)
+
+    @staticmethod
+    def _shares(probabilities):
+        return np.bincount(probabilities.argmax(axis=1), minlength=probabilities.shape[1]) / len(probabilities)
 
 
 def frechet_distance(a, b):
@@ -1811,6 +1868,25 @@ def frechet_distance(a, b):
     s_a, s_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
     root = np.sqrt(np.linalg.eigvals(s_a @ s_b).real.clip(0)).sum()  # its trace: the eigenvalues are never below 0
     return float(np.sum((a.mean(axis=0) - b.mean(axis=0)) ** 2) + np.trace(s_a + s_b) - 2 * root)
+
+
+def precision_and_recall(fake, real, k=3):
+    """The share of fake points within the balls of real ones, and of real points within those of fake ones.
+
+    fake, real: features [n, d], [m, d].  The ball of a point reaches as far as its k-th nearest neighbour among its own
+    kind (Kynkäänniemi et al. 2019, section 2).  Both depend on n and m: compare equal numbers.
+
+    Raises ValueError where there are not more than k points of a kind.
+    """
+    from sklearn.metrics import pairwise_distances_chunked
+    from sklearn.neighbors import NearestNeighbors
+
+    def within(points, centres):
+        radii = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(centres).kneighbors()[0][:, -1]
+        chunks = pairwise_distances_chunked(points, centres, reduce_func=lambda d, _: (d <= radii).any(axis=1))
+        return float(np.concatenate(list(chunks)).mean())
+
+    return within(fake, real), within(real, fake)
 
 
 # ---------------------------------------------------------------------------------------------------------

@@ -9,6 +9,11 @@ import jupytext
 TEXTS = sorted((Path(__file__).parents[1] / "notebooks" / "text").glob("[0-9]*.md"))
 
 
+def text_of(number):
+    """The text of notebook `number`."""
+    return next(text for text in TEXTS if text.name.startswith(f"{number:02}_"))
+
+
 def statements(text):
     """The top-level statements of all code cells of a notebook, in order."""
     cells = (cell.source for cell in jupytext.read(text).cells if cell.cell_type == "code")
@@ -87,7 +92,7 @@ def run(program, names):
 
 def definitions(number, *wanted):
     """The names that it takes to use these functions of notebook `number`, as a dict."""
-    everything, names = statements(TEXTS[number - 1]), {}
+    everything, names = statements(text_of(number)), {}
     for name in wanted:
         last = max(i for i, statement in enumerate(everything) if name in bound_by(statement))
         run([*needed_by(everything[last], everything[:last]), everything[last]], names)
@@ -96,7 +101,7 @@ def definitions(number, *wanted):
 
 def controls(number, kind="explore"):
     """Every control of notebook `number`: the name of its draw function -> the control, and the names it uses."""
-    everything, found = statements(TEXTS[number - 1]), {}
+    everything, found = statements(text_of(number)), {}
     for i, statement in enumerate(everything):
         if is_control(statement, [kind]):
             names = {}

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from notebook_parts import controls, definitions
 from scipy.integrate import quad
+from scipy.spatial.distance import cdist, jensenshannon
 from scipy.stats import norm, permutation_test
 
 from gan_lib import sample_noise
@@ -63,8 +64,13 @@ def nb05():
     return controls(5)
 
 
-def test_every_explore_of_the_notebooks_is_tested_here(nb01, nb02, nb03, nb05):
-    tested = {name for nb in (nb01, nb02, nb03, nb05) for name in nb}
+@pytest.fixture(scope="module")
+def nb07():
+    return controls(7)
+
+
+def test_every_explore_of_the_notebooks_is_tested_here(nb01, nb02, nb03, nb05, nb07):
+    tested = {name for nb in (nb01, nb02, nb03, nb05, nb07) for name in nb}
     source = open(__file__, encoding="utf-8").read()
     assert not controls(4) and all(f'["{name}"]' in source for name in tested)
 
@@ -212,6 +218,51 @@ def test_the_forces(nb05, loss):
         expected = FORCES[loss](a)
         assert shown == a and np.isclose(force, abs(expected), rtol=0.01, atol=1e-6)
         assert ("pulled up" if expected > 0 else "down" if expected < 0 else "neither") in said(control)
+
+
+@pytest.mark.parametrize(("mean", "spread"), [(0, 1), (1, 0.5), (4, 3), (2.25, 0.25)])
+def test_the_two_bells(nb07, mean, spread):
+    control, _ = nb07["draw_bells"]
+    shares = (np.arange(100_000) + 0.5) / 100_000
+    carried = np.mean((norm.ppf(shares) - norm.ppf(shares, mean, spread)) ** 2)  # grain by grain, in order
+    *_, of_means, of_spreads, distance = at(control, mean=mean, spread=spread)
+    assert np.isclose(distance, of_means + of_spreads, atol=0.011) and np.isclose(distance, carried, atol=0.01)
+
+
+@pytest.mark.parametrize("k", [1, 3, 10])
+def test_the_balls(nb07, k):
+    control, names = nb07["draw_balls"]
+
+    def within(points, centres):
+        radii = np.partition(cdist(centres, centres), k, axis=1)[:, k]  # its own distance, 0, is one of them
+        return 100 * np.mean([np.any(np.hypot(*(point - centres).T) <= radii) for point in points])
+
+    shown, precision, recall = at(control, k=k)
+    real, fake = names["toy_real"], names["toy_fake"]
+    assert shown == k and abs(precision - within(fake, real)) <= 0.5 and abs(recall - within(real, fake)) <= 0.5
+
+
+@pytest.mark.parametrize("scale", [0.2, 0.5, 1.0])
+def test_the_trade(nb07, scale):
+    control, names = nb07["draw_trade"]
+    W1, b1, W2, b2 = names["penalised"].generator.get_weights()
+    h = np.maximum(scale * sample_noise(1000, seed=4) @ W1 + b1, 0)
+    scores = names["scorer"].scores((1 / (1 + np.exp(-(h @ W2 + b2)))).astype(np.float32))
+    shown, precision, recall, distance = at(control, scale=scale)
+    assert shown == scale and np.isclose(distance, scores["distance"], rtol=0.01, atol=0.1)
+    assert abs(precision - 100 * scores["precision"]) < 1 and abs(recall - 100 * scores["recall"]) < 1
+
+
+@pytest.mark.parametrize("r1", [0, 1])
+def test_the_meter(nb07, r1):
+    control, names = nb07["draw_meter"]
+    for moment in 0, 3, 8:
+        q, D, _, _ = names["played"][r1][moment]
+        gamma, step, V, best, floor, divergence = at(control, r1=r1, moment=moment)
+        inside = (names["p"] * np.log(D.clip(1e-9)) + q * np.log((1 - D).clip(1e-9))).sum()  # D at the squares' middles
+        assert (gamma, step) == (r1, 300 * moment) and abs(V - inside) < 0.05
+        assert np.isclose(divergence, jensenshannon(names["p"].ravel(), q.ravel()) ** 2, atol=0.001)
+        assert np.isclose(best, 2 * divergence - 2 * np.log(2), atol=0.007) and V < best + 0.01 and floor < -1.36
 
 
 def forward(network, x, hidden):
