@@ -12,4 +12,4 @@ def tests(session, tensorflow):
     session.install(f"tensorflow=={tensorflow}.*", "-e", ".[test]")
     session.run("pytest", "tests", "--ignore=tests/test_browser.py", *session.posargs)
     session.run("pytest", "--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=300",
-                "notebooks/02_write_down_the_game.ipynb", "notebooks/03_build_the_two_networks.ipynb")
+                "notebooks/02_game.ipynb", "notebooks/03_networks.ipynb")

@@ -11,7 +11,7 @@ PICTURE = ROOT / "noise_to_digits.png"
 
 def film_strip():
     """The PNG that the tagged cell put out, as bytes."""
-    notebook = nbformat.read(ROOT / "notebooks" / "04_train_them_in_turn.ipynb", as_version=4)
+    notebook = nbformat.read(ROOT / "notebooks" / "04_training.ipynb", as_version=4)
     cell, = (cell for cell in notebook.cells if "film" in cell.metadata.get("tags", []))
     png, = (output.data["image/png"] for output in cell.outputs if "image/png" in output.get("data", {}))
     return base64.b64decode(png)

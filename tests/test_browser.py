@@ -20,7 +20,7 @@ from conftest import MNIST, ROOT
 from notebook_parts import TEXTS, is_control, reduced, statements
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-WHOLE = "03_build_the_two_networks"  # the one that is run as it is: a short one, with controls and with MNIST
+WHOLE = "03_networks"  # the one that is run as it is: a short one, with controls and with MNIST
 CONTROL = ".widget-vbox:has(> .widget-html img)"
 SCREEN = {"width": 1366, "height": 768}  # of a small laptop,
 COMPILING = "Compiling, a few seconds …"

@@ -50,7 +50,7 @@ def test_the_site_shows_a_picture_where_a_control_would_be(site):
 
 
 def test_the_film_plays_on_the_site_and_the_readme_leads_to_every_notebook(site):
-    film = (site / "notebooks" / "04_train_them_in_turn.html").read_text(encoding="utf-8")
+    film = (site / "notebooks" / "04_training.html").read_text(encoding="utf-8")
     assert "▶ Play" in film and len(re.findall(r'\["iVBOR', film)) > 20
     readme = (site / "README.html").read_text(encoding="utf-8")
     assert re.findall(r'href="notebooks/(\w+)\.html"', readme) == [path.stem for path in NOTEBOOKS]
