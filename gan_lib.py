@@ -598,7 +598,7 @@ def _check_loss(loss, logits_shape):
             try:
                 value = getattr(loss, part)(*arguments)
             except Exception as error:
-                raise ValueError(f"{said} fails on four logits ({_first_line(error)}). Expected: a function {expected} "
+                raise ValueError(f"{said} fails on four logits ({_line(error)}). Expected: a function {expected} "
                                  f"of logits {list(a.shape)}, that returns one number.") from error
         said += " returns"
         if not tf.is_tensor(value) or value.shape.rank != 0:
@@ -1045,7 +1045,7 @@ class GAN(keras.Model):
                 del self._pair.loops[form]
                 if not self.jit_compile:
                     raise
-                reason = _first_line(error)
+                reason = _line(error)
                 if self._jit != "auto":
                     raise ValueError(f"XLA cannot compile this training: {reason} Train without it: "
                                      "gan.compile(jit_compile=False).") from error
@@ -1197,7 +1197,7 @@ class GAN(keras.Model):
             self._restore(before)
             raise ValueError(f"{filepath} does not hold the weights of a GAN like this one; the weights stay as they "
                              "were. Give the path of another file, or have the GAN made from the file: "
-                             f"keras.saving.load_model(path). ({_first_line(error)})") from error
+                             f"keras.saving.load_model(path). ({_line(error)})") from error
 
 
 class TrainingStopped(KeyboardInterrupt):
@@ -1412,7 +1412,7 @@ class _Pair:
             raise ValueError(f"The discriminator returns {_said(self.logits_shape)}, expected one logit for each "
                              "picture, (None, 1): end it with Flatten() and Dense(1), and no activation.")
         *_, end = _range_of(graph.outputs[1])
-        if end in ("sigmoid", "softmax", "tanh", "relu", "softplus", "relu6"):
+        if end in map(str.lower, _RANGES):
             raise ValueError(f"The discriminator ends in a {end}, expected a logit, any number: every loss here takes "
                              "the number before the sigmoid. End it with Dense(1) and no activation.")
         for name, has_one in zip(("generator", "discriminator"), gradients):
@@ -1721,11 +1721,12 @@ def _cannot_be_made(part, config, error):
                 "__init__, and let __init__ take **kwargs and pass them on: super().__init__(**kwargs).")
     else:
         cure = "It may have been saved with another version of Keras."
-    return f"The {part} of this GAN cannot be made from the file. {cure} ({str(error).strip().splitlines()[-1]:.200})"
+    return f"The {part} of this GAN cannot be made from the file. {cure} ({_line(error, -1):.200})"
 
 
-def _first_line(error):
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def _line(error, which=0):
+    """One line of an error's words, the first or the last; its type where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[which]
 
 
 def _of_ones_own(config):
@@ -1769,8 +1770,9 @@ class Scorer:
                              "logits.")
         self._features, self._logits = keras.Model(self.classifier.inputs, before.output), last
         order = np.random.default_rng(seed).permutation(len(digits.test_images))  # MNIST's neater digits come first
-        self._real = self.features(digits.test_images[order])
-        self.accuracy = float(np.mean(self.labels(digits.test_images) == digits.test_labels))
+        features = self.features(digits.test_images)
+        self._real = features[order]
+        self.accuracy = float(np.mean(self._probabilities(features).argmax(axis=1) == digits.test_labels))
 
     def _trained(self, digits, seed):
         seeds = iter(_layer_seeds(seed, 2, 4))
@@ -2182,7 +2184,7 @@ class _Picture(widgets.VBox):
     _ipython_display_ = None  # ipywidgets 7 would show itself by it, and leave out the picture for other viewers
 
     def __init__(self, size, controls, *buttons):
-        self._size, self._lock = size, threading.Lock()
+        self._size, self._buttons, self._lock = size, buttons, threading.Lock()
         self._note = "" if _listens_while_cells_run() else " (It answers once the cells that run now are done.)"
         self.controls = {name: _control(name, control) for name, control in controls.items()}
         _align(self.controls.values())
@@ -2240,7 +2242,7 @@ class _Picture(widgets.VBox):
         figure = _figure(width, height + 0.6)  # for viewers without widgets: the sentence is in the picture
         said = self._draw_now(figure)
         figure.supxlabel(textwrap.fill(said, 120), x=0.01, ha="left", fontsize=10)
-        for control in (*self.controls.values(), *getattr(self, "buttons", {}).values()):
+        for control in (*self.controls.values(), *self._buttons):
             # ipykernel 7.4 sends what a browser says to the thread that spoke last, here the busy one.
             vars(control.comm).pop("_reply_subshell_id", None)
         return {
