@@ -269,7 +269,7 @@ def time_to_digits():
     print(f"\non {digits.source}, Fréchet distance of 2 000 pictures (real ones: "
           f"{scorer.distance(digits.train_images[:2000]):.1f})\n"
           f"our DCGAN, {took:.0f} s of training, {made:,} alternations: {goal:.1f}")
-    took, made, distance = train_until(*tensorflow_docs(pictures), scorer, 10, OTHERS_TRAIN, goal)
+    took, made, distance = train_until(*tensorflow_docs(pictures), scorer, 20, OTHERS_TRAIN, goal)
     verdict = "as near" if distance <= goal else "not as near, and stopped"
     print(f"TensorFlow's tutorial, {took:.0f} s of training, {made:,} steps: {distance:.1f}, {verdict}")
 

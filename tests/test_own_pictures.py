@@ -259,9 +259,10 @@ def test_a_dcgan_learns_a_single_picture(folder):
     save(folder, "a.png", stripes([WHITE, RED], 16, 32))
     images = load_images(folder, size=(12, 12), color=True)
     gan = GAN(*build_dcgan((12, 12, 3), channels=4))
+    gan.compile(r1=1.0)
     apart = np.abs(gan.generate(20) - images).mean()
-    gan.fit(images, batch_size=8, steps_per_epoch=150, verbose=0)
-    assert np.abs(gan.generate(20) - images).mean() < apart / 2
+    gan.fit(images, batch_size=8, steps_per_epoch=300, verbose=0)
+    assert np.abs(gan.generate(20) - images).mean() < 0.8 * apart
 
 
 def test_single_pictures_saved_with_keras_come_back(folder):
