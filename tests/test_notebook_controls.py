@@ -1,11 +1,13 @@
 """The controls of the notebooks, without a browser: what each sentence says is computed again by other means."""
 
+import ast
 import re
 
 import keras
 import numpy as np
 import pytest
-from notebook_parts import controls, definitions
+from conftest import ROOT
+from notebook_parts import controls, definitions, statements, text_of
 from scipy.integrate import quad
 from scipy.spatial.distance import cdist, jensenshannon
 from scipy.stats import norm, permutation_test
@@ -70,8 +72,13 @@ def nb07():
     return controls(7)
 
 
-def test_every_explore_of_the_notebooks_is_tested_here(nb01, nb02, nb03, nb05, nb07):
-    tested = {name for nb in (nb01, nb02, nb03, nb05, nb07) for name in nb}
+@pytest.fixture(scope="module")
+def nb08():
+    return controls(8)
+
+
+def test_every_explore_of_the_notebooks_is_tested_here(nb01, nb02, nb03, nb05, nb07, nb08):
+    tested = {name for nb in (nb01, nb02, nb03, nb05, nb07, nb08) for name in nb}
     source = open(__file__, encoding="utf-8").read()
     assert not controls(4) and all(f'["{name}"]' in source for name in tested)
 
@@ -266,6 +273,38 @@ def test_the_meter(nb07, r1):
         assert np.isclose(best, 2 * divergence - 2 * np.log(2), atol=0.007) and V < best + 0.01 and floor < -1.36
 
 
+@pytest.mark.parametrize("kernel", ["left edges", "upper edges", "blur"])
+def test_the_window(nb08, kernel):
+    control, names = nb08["draw_window"]
+    weights, wide = names["kernels"][kernel], np.pad(names["seven"], 2)
+    for row, column in (0, 0), (5, 8), (13, 13), (7, 3):
+        at_row, at_column, inked, pixels, total = at(control, kernel=kernel, row=row, column=column)
+        window = wide[2 * row + 1:, 2 * column + 1:][:5, :5]  # a margin of 1 before, so from the second row of paper on
+        window = np.pad(window, [(0, 5 - len(window)), (0, 5 - window.shape[1])])
+        assert (at_row, at_column, inked, pixels) == (row, column, np.count_nonzero(window), 25)
+        assert np.isclose(total, np.tensordot(window, weights), atol=0.006)
+
+
+@pytest.mark.parametrize("k", range(2, 7))
+def test_the_overlap_of_stamps(nb08, k):
+    control, _ = nb08["draw_overlap"]
+    across = {len([i for i in range(20) if 0 <= x - 2 * i < k]) for x in (20, 21)}  # stamps over a pixel of a row
+    counts = sorted({a * b for a in across for b in across})
+    high, wide, stride, *shown = at(control, k=k)
+    assert (high, wide, stride) == (k, k, 2) and shown == counts
+    assert ("chequered" in said(control)) == (len(counts) > 1)
+
+
+@pytest.mark.parametrize("percent", [0, 35, 100])
+def test_the_walk_from_digit_to_digit(nb08, percent):
+    control, names = nb08["draw_walk"]
+    start, end = names["ends"]
+    z = np.float32(start + percent / 100 * (end - start))
+    chances = names["scorer"].probabilities(names["gan"].generator(z[None]).numpy())[0]
+    shown, digit, probability = at(control, percent=percent)
+    assert shown == percent and digit == chances.argmax() and abs(probability - chances.max()) < 0.006
+
+
 def forward(network, x, hidden):
     *pairs, (W, b) = zip(network.get_weights()[::2], network.get_weights()[1::2])
     for weights, bias in pairs:
@@ -301,6 +340,12 @@ def test_the_laboratory_counts_modes_and_good_points_for_every_loss():
     first = control.run.notes[0]
     control.reset()
     assert control.run.notes == [first] and control.run.gan.alternations == 0
+
+
+def test_the_table_in_notebook_08_is_the_one_that_was_measured():
+    (text,) = [statement.value.value for statement in statements(text_of(8))
+               if isinstance(statement, ast.Assign) and getattr(statement.targets[0], "id", "") == "MEASURED"]
+    assert text.strip() == (ROOT / "benchmarks" / "dcgan.csv").read_text(encoding="utf-8").strip()
 
 
 def test_the_ring_and_its_scores():
