@@ -1926,12 +1926,14 @@ def _our_style():
                 matplotlib.rcParams.update(own)
 
 
-def draw_images(axes, images, columns=10, title=None, headings=(), shape=None, cmap="gray_r"):
+def draw_images(axes, images, columns=10, title=None, headings=(), shape=None, cmap="gray_r", names=()):
     """Draw pictures on Matplotlib axes, `columns` to a row under their headings; as in `show_images`."""
     _check_count("columns", columns)
     pictures = _pictures(images, shape)
     _, height, width, *colors = pictures.shape
     rows = math.ceil(len(pictures) / columns)
+    if len(names) not in (0, rows):
+        raise ValueError(f"There are {len(names)} names for {rows} rows of pictures, expected one for each.")
     paper = 1.0 if colors or cmap != "gray_r" else 0.0  # white
     sheet = np.full((rows * columns, height + 2, width + 2, *colors), paper, np.float32)
     sheet[:len(pictures), 1:-1, 1:-1] = np.clip(pictures, 0, 1)  # each in a frame of one pixel of paper
@@ -1941,27 +1943,30 @@ def draw_images(axes, images, columns=10, title=None, headings=(), shape=None, c
     axes.set_axis_off()
     for column, heading in enumerate(headings):
         axes.text((column + 0.5) * (width + 2), -2, heading, ha="center", va="bottom", fontsize=9)
+    for row, name in enumerate(names):
+        axes.text(-0.25 * width, (row + 0.5) * (height + 2), name, ha="right", va="center", fontsize=9)
+        axes.set_anchor("E")  # what room is left over goes to the names
     if title:
         axes.set_title(title, pad=18 if headings else 6)
 
 
 @_our_style()
-def show_images(images, columns=10, title=None, headings=(), shape=None, cmap="gray_r"):
-    """Show pictures under the cell, `columns` to a row under their headings.
+def show_images(images, columns=10, title=None, headings=(), shape=None, cmap="gray_r", names=()):
+    """Show pictures under the cell, `columns` to a row under their headings, each row after its name.
 
     images: [n, height, width], [n, height, width, 1 or 3], or [n, pixels] of square grey pictures, within [0, 1]
     shape: of one picture, (height, width) or (height, width, 3), where [n, pixels] are others
     cmap: of grey pictures; "gray_r": 0 is paper and 1 is ink, as in MNIST; "gray": 0 is black and 1 is white
 
-    Raises ValueError for other shapes, and for values outside [0, 1].
+    Raises ValueError for other shapes, for values outside [0, 1], and where the names are not as many as the rows.
     """
     _check_count("columns", columns)
-    pictures = _pictures(images, shape)
-    width = min(0.72, 8.6 / columns)
+    pictures, left = _pictures(images, shape), max((0.25 + 0.08 * len(name) for name in names), default=0)
+    width = min(0.72, (8.6 - left) / columns)
     height = width * (pictures.shape[1] + 2) / (pictures.shape[2] + 2)
     rows = math.ceil(len(pictures) / columns)
-    figure = _figure(width * columns, height * rows + 0.3 * bool(title) + 0.25 * bool(headings))
-    draw_images(figure.add_subplot(), images, columns, title, headings, shape, cmap)
+    figure = _figure(width * columns + left, height * rows + 0.3 * bool(title) + 0.25 * bool(headings))
+    draw_images(figure.add_subplot(), images, columns, title, headings, shape, cmap, names)
     _show(figure, title or "pictures")
 
 

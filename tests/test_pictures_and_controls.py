@@ -173,6 +173,17 @@ def test_a_wrong_number_of_columns_is_named(columns, digits):
             function(digits[:4], columns=columns)
 
 
+def test_a_name_stands_before_each_row_within_the_picture(digits, displayed):
+    axes, _ = sheet(digits[:6], columns=2, names=["one", "two", "three"])
+    places = [text.get_position() for text in axes.texts]
+    assert [x < 0 for x, _ in places] == [True] * 3 and [y for _, y in places] == [15, 45, 75]
+    show_images(digits[:24], columns=12, title="title", headings=["one"], names=["the first of these two rows", "2"])
+    shown = imread(io.BytesIO(displayed[0]))[..., :3]
+    assert (shown[:, :3] == 1).all() and (shown[:, -3:] == 1).all(), "nothing is cut off at the sides"
+    with pytest.raises(ValueError, match="There are 2 names for 3 rows of pictures, expected one for each."):
+        show_images(digits[:6], columns=2, names=["one", "two"])
+
+
 def test_show_images_displays_a_png_in_the_proportions_of_the_sheet(digits, displayed):
     show_images(digits[:30], columns=15, title="digits")
     show_images(random_pictures(2, 64, 32, 3), columns=2)
