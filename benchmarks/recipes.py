@@ -1,7 +1,7 @@
 """The article's GAN on MNIST, one change at a time: the table of notebook 06.
 
-`python benchmarks/recipes.py` writes recipes.csv beside it, a line for each run as it ends, and leaves out the runs that
-stand there already. About ten minutes on two idle cores.
+`python benchmarks/recipes.py` writes recipes.csv beside it, a line for each run as it ends, and leaves out the runs
+that stand there already. About ten minutes on two idle cores.
 """
 
 import csv

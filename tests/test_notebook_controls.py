@@ -6,6 +6,7 @@ import re
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import ROOT
 from notebook_parts import controls, definitions, statements, text_of
 from scipy.integrate import quad
@@ -77,8 +78,13 @@ def nb08():
     return controls(8)
 
 
-def test_every_explore_of_the_notebooks_is_tested_here(nb01, nb02, nb03, nb05, nb07, nb08):
-    tested = {name for nb in (nb01, nb02, nb03, nb05, nb07, nb08) for name in nb}
+@pytest.fixture(scope="module")
+def nb09():
+    return controls(9)
+
+
+def test_every_explore_of_the_notebooks_is_tested_here(nb01, nb02, nb03, nb05, nb07, nb08, nb09):
+    tested = {name for nb in (nb01, nb02, nb03, nb05, nb07, nb08, nb09) for name in nb}
     source = open(__file__, encoding="utf-8").read()
     assert not controls(4) and all(f'["{name}"]' in source for name in tested)
 
@@ -305,6 +311,58 @@ def test_the_walk_from_digit_to_digit(nb08, percent):
     assert shown == percent and digit == chances.argmax() and abs(probability - chances.max()) < 0.006
 
 
+@pytest.mark.parametrize(("wanted", "percent"), [(0, 0), (7, 50), (9, 100)])
+def test_asking(nb09, wanted, percent):
+    control, names = nb09["draw_asked"]
+    start, end = sample_noise(2, seed=12)
+    z = np.tile(start + percent / 100 * (end - start), (10, 1))
+    read = names["scorer"].labels(names["gan"].generator([z, np.arange(10)]).numpy())
+    assert at(control, wanted=wanted, percent=percent) == [wanted, percent, read[wanted], sum(read == np.arange(10))]
+
+
+@pytest.mark.parametrize(("digit", "wanted", "mask", "weight"), [
+    (4, 9, "stroke", 0.1), (8, 8, "centre", 1), (7, 2, "lower half", 10), (0, 0, "random pixels", 0)])
+def test_filling_in(nb09, digit, wanted, mask, weight):
+    control, names = nb09["draw_filled"]
+    gan, y = names["gan"], names["y"][names["some"][digit]][None]
+    hole = names["masks"][mask] if mask != "stroke" else np.ones((28, 28, 1), np.float32)
+    if mask == "stroke":
+        hole[4:12] = 0
+    z, velocity, label = tf.constant(sample_noise(100, seed=20)[:1]), 0, tf.constant([wanted])
+    for _ in range(30):
+        with tf.GradientTape() as tape:
+            tape.watch(z)
+            picture = gan.generator([z, label])
+            known = tf.reduce_sum(hole * tf.abs(picture - y))
+            disliked = -tf.math.log_sigmoid(gan.discriminator([picture, label])[0, 0])
+            loss = known + weight * disliked
+        velocity = 0.9 * velocity - 0.01 * tape.gradient(loss, z)
+        z = tf.clip_by_value(z + velocity, -1, 1)
+    fill = gan.generator([z, label]).numpy()
+    read = names["scorer"].labels(names["blend"](y, fill, hole, 40))[0]
+    shown = at(control, digit=digit, wanted=wanted, mask=mask, weight=weight, angle=0, shift=-6, width=8)
+    assert shown[:4] == [digit, round(100 * np.mean(hole == 0)), wanted, weight] and shown[6] == read
+    assert np.isclose(shown[4], known, rtol=0.02, atol=0.1)
+    assert np.isclose(shown[5], np.abs(fill - y)[0][hole == 0].mean(), atol=0.012)
+
+
+@pytest.mark.parametrize(("pen", "lean"), [(0, 0), (-2, 1.5), (3, -3)])
+def test_editing(nb09, pen, lean):
+    control, names = nb09["draw_edited"]
+    some, kinds = names["some"], names["kinds"][names["some"]]
+    z = names["best_z"][some] + pen * names["broader"] + lean * names["leaning"]
+    edited = names["gan"].generator([z, kinds]).numpy()
+    down, right = np.mgrid[:28, :28]
+
+    def slant(picture):
+        return -np.polyfit(down.ravel(), right.ravel(), 1, w=np.sqrt(picture.ravel()))[0]
+
+    shown = at(control, pen=pen, lean=lean)
+    assert shown[:2] == [pen, lean] and np.isclose(shown[2], edited.mean(), atol=6e-4)
+    assert np.isclose(shown[4], np.mean([slant(picture) for picture in edited]), atol=0.02)
+    assert shown[6] == sum(names["scorer"].labels(edited) == kinds)
+
+
 def forward(network, x, hidden):
     *pairs, (W, b) = zip(network.get_weights()[::2], network.get_weights()[1::2])
     for weights, bias in pairs:
@@ -375,7 +433,7 @@ def test_the_statistics_are_those_of_scipy_and_of_the_definition():
 
 
 def test_gans_side_by_side_move_like_each_alone():
-    """Notebook 06.  Plain gradient descent, since Adam would hide a wrong factor; with all parts that a loss can have."""
+    """Notebook 06.  Plain gradient descent, since Adam would hide a wrong factor; a loss with all parts."""
     nb = definitions(6, "SideBySide", "ring", "toy_losses")
     x = nb["ring"](300, np.random.default_rng(0)).reshape(100, 3, 2)
     z = sample_noise(100, 6, seed=3, prior="normal").reshape(100, 3, 2)
