@@ -91,6 +91,11 @@ def test_the_picture_of_the_readme_is_the_one_in_notebook_04():
     assert PICTURE.read_bytes() == film_strip()
 
 
+@pytest.mark.parametrize("table", sorted((ROOT / "benchmarks").glob("*.csv")), ids=lambda path: path.name)
+def test_what_a_benchmark_wrote_stands_in_a_notebook_unchanged(table):
+    assert any(table.read_text("utf-8").strip() in text.read_text("utf-8") for text in TEXTS)
+
+
 def test_the_readme_lists_every_notebook():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert re.findall(r"\(notebooks/(\w+)\.ipynb\)", readme) == [path.stem for path in NOTEBOOKS]
