@@ -1,14 +1,12 @@
 """The controls of the notebooks, without a browser: what each sentence says is computed again by other means."""
 
-import ast
 import re
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ROOT
-from notebook_parts import controls, definitions, statements, text_of
+from notebook_parts import controls, definitions
 from scipy.integrate import quad
 from scipy.spatial.distance import cdist, jensenshannon
 from scipy.stats import norm, permutation_test
@@ -83,8 +81,13 @@ def nb09():
     return controls(9)
 
 
-def test_every_explore_of_the_notebooks_is_tested_here(nb01, nb02, nb03, nb05, nb07, nb08, nb09):
-    tested = {name for nb in (nb01, nb02, nb03, nb05, nb07, nb08, nb09) for name in nb}
+@pytest.fixture(scope="module")
+def nb11():
+    return controls(11)
+
+
+def test_every_explore_of_the_notebooks_is_tested_here(nb01, nb02, nb03, nb05, nb07, nb08, nb09, nb11):
+    tested = {name for nb in (nb01, nb02, nb03, nb05, nb07, nb08, nb09, nb11) for name in nb}
     source = open(__file__, encoding="utf-8").read()
     assert not controls(4) and all(f'["{name}"]' in source for name in tested)
 
@@ -400,10 +403,40 @@ def test_the_laboratory_counts_modes_and_good_points_for_every_loss():
     assert control.run.notes == [first] and control.run.gan.alternations == 0
 
 
-def test_the_table_in_notebook_08_is_the_one_that_was_measured():
-    (text,) = [statement.value.value for statement in statements(text_of(8))
-               if isinstance(statement, ast.Assign) and getattr(statement.targets[0], "id", "") == "MEASURED"]
-    assert text.strip() == (ROOT / "benchmarks" / "dcgan.csv").read_text(encoding="utf-8").strip()
+@pytest.mark.parametrize(("network", "gpu", "start", "batch"), [
+    ("article's pair", "T4", 5, 7), ("DCGAN", "H100", 20, 14)])
+def test_the_gpu_on_paper(nb11, network, gpu, start, batch):
+    control, names = nb11["draw_gpu"]
+    generator, discriminator = 100 * 128 + 128 * 784, 784 * 128 + 128
+    if network == "DCGAN":
+        generator = 100 * 1568 + 49 * 25 * 32 * 16 + 196 * 25 * 16
+        discriminator = 196 * 25 * 16 + 49 * 25 * 16 * 32 + 1568
+    work = 2 * (4 * generator + 8 * discriminator) * 2**batch
+    launch, compute = names["STARTS"][network] * start / 1000, 1000 * work / {"T4": 8.1e12, "H100": 67e12}[gpu]
+    size, slow, _, launching, computing, times, _, busy = at(
+        control, network=network, gpu=gpu, start=start, batch=batch)
+    on_processor = 2**batch / (128 * 465 if network != "DCGAN" else 64 * 38)
+    assert size == 2**batch and np.isclose(slow, 1000 * on_processor, atol=0.06)
+    assert np.isclose(launching, launch, atol=0.006) and np.isclose(computing, compute, atol=6e-4)
+    assert np.isclose(times, slow / (launch + compute), rtol=0.05, atol=0.06)
+    assert np.isclose(busy, 100 * compute / (launch + compute), atol=0.06)
+    assert names["STARTS"][network] > 50
+
+
+@pytest.mark.parametrize(("task", "link", "delay", "shared"), [
+    ("article's pair", "1 Gbit/s", 20, False), ("DCGAN", "NVLink", 1, False), ("DCGAN", "NVLink", 1, True)])
+def test_the_crowd(nb11, task, link, delay, shared):
+    control, names = nb11["draw_crowd"]
+    compute, size = names["TASKS"][task]
+
+    def gain(n):
+        late, sending = 1 + 0.05 * sum(1 / i for i in range(1, n + 1)), 1000 * size / names["LINKS"][link] * (n > 1)
+        took = compute * late / (n if shared else 1) + sending + 2 * (n - 1) * delay / 1000
+        return compute * 1.05 / took * (1 if shared else n)
+
+    _, ten, _, thousand, half, most = at(control, task=task, link=link, delay=delay, shared=shared)[-6:]
+    assert np.isclose(ten, gain(10), rtol=0.05, atol=0.06) and np.isclose(thousand, gain(1000), rtol=0.05, atol=0.06)
+    assert gain(int(half)) > 0.47 * half and gain(int(most)) > 0.95 * max(gain(n) for n in (1, 3, 10, 40, 160, 1000))
 
 
 def test_the_ring_and_its_scores():
