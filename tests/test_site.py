@@ -4,17 +4,27 @@ It is built once, with all its pages, and with coarse grids for the controls of 
 finely as `make site` does takes some minutes.
 """
 
+import ast
+import base64
+import io
 import json
+import math
 import re
 import subprocess
 import sys
 from html.parser import HTMLParser
 from urllib.parse import unquote, urldefrag
 
+import ipywidgets as widgets
 import nbformat
+import numpy as np
 import pytest
 from conftest import ROOT, environment_of_a_learner
 from notebook_parts import TEXTS, is_control, statements
+from PIL import Image
+
+sys.path.append(str(ROOT / "tools" / "site"))
+import controls as drawing  # noqa: E402
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 MOVING = [text.stem for text in TEXTS[:2]]  # the notebooks whose controls are drawn here
@@ -114,6 +124,58 @@ def test_what_is_folded_in_a_notebook_is_folded_on_its_page(site):
 def test_no_control_is_larger_than_three_megabytes_and_nothing_larger_than_sixty(site):
     assert all(path.stat().st_size < 3.1e6 for path in (site / "controls").iterdir())
     assert sum(path.stat().st_size for path in site.rglob("*") if path.is_file()) < 60e6
+
+
+# -- how controls are drawn --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("most", [10**6, 3000, 300, 30])
+def test_a_grid_keeps_ends_beginnings_and_choices_and_has_round_steps(most):
+    knobs = {"middle": widgets.FloatSlider(3.35, min=1, max=6, step=0.05), "n": widgets.IntSlider(7, min=3, max=14),
+             "box": widgets.Checkbox(False), "menu": widgets.Dropdown(options=["a", "b", "c"])}
+    values = drawing.grid(knobs, most)
+    assert math.prod(map(len, values.values())) <= max(most, 6 * 5 * 5)
+    assert values["box"] == [False, True] and values["menu"] == [0, 1, 2]
+    for name in "middle", "n":
+        slider = knobs[name]
+        assert {slider.min, slider.value, slider.max} <= set(values[name]) and sorted(values[name]) == values[name]
+        assert all(isinstance(value, type(slider.value)) for value in values[name])
+    if most == 10**6:
+        assert len(values["middle"]) == 101 and values["n"] == list(range(3, 15))
+    elif most == 300:
+        assert {2.0, 3.0, 4.0, 5.0} < set(values["middle"])
+
+
+def test_the_first_picture_and_what_differs_from_it_make_the_picture():
+    def decoded(text):
+        return Image.open(io.BytesIO(base64.b64decode(text))).convert("RGBA")
+
+    first = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))
+    other = first.copy()
+    other.paste((0, 158, 115), (30, 10, 33, 20))
+    for picture in drawing.posterised(first), drawing.posterised(other):
+        page = decoded(drawing.webp(drawing.posterised(first), lossless=True))
+        page.alpha_composite(decoded(drawing.what_differs(picture, drawing.posterised(first), quality=70)))
+        assert page.convert("RGB").tobytes() == picture.tobytes()
+
+
+def test_a_control_is_drawn_anew_when_what_it_takes_changed_and_only_then(tmp_path):
+    def missing(source):
+        return list(drawing.missing_in(tmp_path, "nb", ast.parse(source).body, 100).values())
+
+    source = "from gan_lib import explore\nwidth = 1\nother = 2\ndef draw(figure):\n    return width\nexplore(draw)"
+    (path, digest), = missing(source)
+    path.write_text(f"// {digest}\n", encoding="utf-8")
+    assert path == tmp_path / "nb-1.js" and missing(source) == missing(source.replace("2", "3  # a remark")) == []
+    assert missing(source.replace("width = 1", "width = 2"))
+    assert missing(source.replace("(draw)", "(draw, size=(1, 2))"))
+
+
+def test_the_films_are_of_controls_that_there_are():
+    live = {control.value.args[2].id: {knob.arg for knob in control.value.keywords} - {"size"}
+            for text in TEXTS for control in statements(text) if is_control(control, ["watch"])}
+    for draw, (_, runs) in drawing.LIVE.items():
+        assert {} in runs.values() and all(set(setting) <= live[draw] for setting in runs.values())
 
 
 # -- in a browser ------------------------------------------------------------------------------------------------

@@ -24,8 +24,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image, ImageChops, ImageFilter
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
@@ -82,9 +81,9 @@ def values_of(widget, step=None):
 
 
 def coarser_steps(widget):
-    """Round numbers that are multiples of a slider's step, and fit at least three times between its ends."""
+    """Round numbers that are multiples of a slider's step, and fit at least twice between its ends."""
     round_numbers = (digit * 10.0**power for power in range(-6, 7) for digit in (1, 2, 2.5, 5))
-    return [step for step in round_numbers if widget.step * 1.01 < step <= (widget.max - widget.min) / 3
+    return [step for step in round_numbers if widget.step * 1.01 < step <= (widget.max - widget.min) / 2
             and math.isclose(step / widget.step, round(step / widget.step))]
 
 
@@ -152,32 +151,35 @@ def film_of_runs(control, draw, pictures):
 
 
 def picture_of(control):
-    return pixels(Image.open(io.BytesIO(control.png)))
+    return posterised(Image.open(io.BytesIO(control.png)))
 
 
-def pixels(picture):
-    """A picture as uint8 [height, width, 3], with sixteen levels of each colour: as good to look at, half as large."""
-    picture = np.asarray(picture.convert("RGB"))
-    return ((picture.astype(np.uint16) + 8) // 17 * 17).astype(np.uint8)
+def posterised(picture):
+    """A picture with sixteen levels of each colour: as good to look at, and half as large."""
+    return picture.convert("RGB").point([(level + 8) // 17 * 17 for level in range(256)] * 3)
 
 
 def webp(picture, **options):
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "webp", **options)
+    picture.save(buffer, "webp", **options)
     return base64.b64encode(buffer.getvalue()).decode()
 
 
 def what_differs(picture, first, quality):
     """A WebP of what differs from the first picture, transparent elsewhere; or of all, not exactly, if that is less."""
-    changed = Image.fromarray((picture != first).any(axis=2))
-    changed = changed.convert("L").filter(ImageFilter.MaxFilter(7))  # so that no edge shows when a page scales it
-    exact = webp(np.dstack([picture * (np.asarray(changed) > 0)[:, :, None], changed]), lossless=True, method=4)
+    red, green, blue = ImageChops.difference(picture, first).split()
+    changed = ImageChops.lighter(ImageChops.lighter(red, green), blue).point(lambda level: 255 * (level > 0))
+    # With three more pixels all round, so that no edge shows where a page scales it.
+    changed = changed.filter(ImageFilter.BoxBlur(3)).point(lambda level: 255 * (level > 0))
+    only = Image.new("RGBA", picture.size)
+    only.paste(picture, mask=changed)
+    exact = webp(only, lossless=True, method=4)
     return exact if len(exact) < 12_000 else min(exact, webp(picture, quality=quality), key=len)
 
 
 def script(name, digest, knobs, scenes, quality=70):
     first = scenes[0][0]
-    data = {"knobs": knobs, "size": first.shape[1::-1], "first": webp(first, lossless=True, method=4),
+    data = {"knobs": knobs, "size": first.size, "first": webp(first, lossless=True, method=4),
             "pictures": [what_differs(picture, first, quality) for picture, _ in scenes],
             "said": [said for _, said in scenes]}
     return f"// {digest}\ndrawn[{json.dumps(name)}] = {json.dumps(data, ensure_ascii=False, separators=(',', ':'))};\n"
@@ -191,7 +193,7 @@ def drawn(name, digest, control, draw, most):
             if len(text := script(name, digest, knobs, scenes, quality)) <= MOST_BYTES:
                 break
         return text
-    while len(text := script(name, digest, *grid_of_pictures(control, most))) > MOST_BYTES:
+    while len(text := script(name, digest, *grid_of_pictures(control, most))) > MOST_BYTES and most > 10:
         most = most * 2 // 3
     return text
 
