@@ -18,7 +18,7 @@ test: .venv/ready
 	$(BIN)/codespell
 	$(BIN)/python -m pytest tests --ignore=tests/test_browser.py
 	$(BIN)/python -m pytest tests/test_browser.py
-	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 $(NOTEBOOKS)
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=300 $(NOTEBOOKS)
 
 # Take over what was edited in notebooks/text, execute every notebook, and write both halves of each pair.
 notebooks: .venv/ready

@@ -2168,24 +2168,26 @@ def explore(draw, size=(8.6, 3.6), **controls):
     return _Explorer(draw, size, controls)
 
 
-def watch(start, advance, draw, size=(8.6, 3.6), **knobs):
+def watch(start, advance, draw, size=(8.6, 3.6), still=None, **knobs):
     """A training run with Start, Pause, Step and Reset, over a picture that follows it while the notebook stays free.
 
     start(): returns a fresh run, whatever it is; called at once, and by Reset
     advance(run, **values): trains one slice of it, some 20 to 100 ms, with the values that the knobs have then
     draw(figure, run): draws it on an empty Matplotlib figure, and returns one sentence
     size, knobs: as in `explore`
+    still(figure): as `draw`, what a viewer without widgets shows instead of the run's first picture
 
     One run goes on at a time: a new one, or a second Start, pauses the others.  An error in a slice stops the run and
     is shown under the picture.  A run that nobody touches for ten minutes pauses.  Where `start` gives the same GAN
     its first weights back (`gan.state`), Reset compiles nothing.
     """
-    return _Watcher(start, advance, draw, size, knobs)
+    return _Watcher(start, advance, draw, size, still, knobs)
 
 
 class _Picture(widgets.VBox):
     """Controls (name -> widget) above a picture of constant size, `png`, and the sentence that goes with it, `said`."""
 
+    _still = None  # draws what a viewer without widgets shows, if that is another picture
     _ipython_display_ = None  # ipywidgets 7 would show itself by it, and leave out the picture for other viewers
 
     def __init__(self, size, controls, *buttons):
@@ -2245,7 +2247,7 @@ class _Picture(widgets.VBox):
     def _repr_mimebundle_(self, **kwargs):
         width, height = self._size
         figure = _figure(width, height + 0.6)  # for viewers without widgets: the sentence is in the picture
-        said = self._draw_now(figure)
+        said = (self._still or self._draw_now)(figure)
         figure.supxlabel(textwrap.fill(said, 120), x=0.01, ha="left", fontsize=10)
         for control in (*self.controls.values(), *self._buttons):
             # ipykernel 7.4 sends what a browser says to the thread that spoke last, here the busy one.
@@ -2278,11 +2280,11 @@ class _Watcher(_Picture):
 
     _all = weakref.WeakSet()
 
-    def __init__(self, start, advance, draw, size, knobs):
+    def __init__(self, start, advance, draw, size, still, knobs):
         actions = {"Start": self.start, "Pause": self.pause, "Step": self.step, "Reset": self.reset}
         self.buttons = {name: widgets.Button(description=name) for name in actions}
         super().__init__(size, knobs, *self.buttons.values())
-        self._start, self._advance, self._draw = start, advance, draw
+        self._start, self._advance, self._draw, self._still = start, advance, draw, still
         self.error = None
         self.pause_all()
         self._all.add(self)

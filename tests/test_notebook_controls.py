@@ -2,6 +2,7 @@
 
 import re
 
+import keras
 import numpy as np
 import pytest
 from notebook_parts import controls, definitions
@@ -326,3 +327,26 @@ def test_the_statistics_are_those_of_scipy_and_of_the_definition():
         smallest_first = np.sort(p)
         expected = [min(1, max((14 - j) * smallest_first[j] for j in range(i + 1))) for i in range(14)]
         assert np.allclose(np.sort(holm(p)), expected)
+
+
+def test_gans_side_by_side_move_like_each_alone():
+    """Notebook 06.  Plain gradient descent, since Adam would hide a wrong factor; with all parts that a loss can have."""
+    nb = definitions(6, "SideBySide", "ring", "toy_losses")
+    x = nb["ring"](300, np.random.default_rng(0)).reshape(100, 3, 2)
+    z = sample_noise(100, 6, seed=3, prior="normal").reshape(100, 3, 2)
+
+    def changes(seeds, x, z, r1=1):
+        run = nb["SideBySide"](len(seeds), nb["toy_losses"]["wasserstein"], r1=r1).begin(seeds, 1)
+        run.gan.compile(generator_optimizer=keras.optimizers.SGD(0.1),
+                        discriminator_optimizer=keras.optimizers.SGD(0.1))
+        before = [weight.numpy() for weight in run.gan.trainable_variables]
+        run.gan.discriminator_step(x, z), run.gan.generator_step(z)
+        return [weight.numpy() - b for weight, b in zip(run.gan.trainable_variables, before)]
+
+    def alike(r1):
+        together = changes([4, 5, 6], x, z)
+        return all(np.abs(alone[0] - beside[i]).max() < 0.01 * np.abs(alone).max() + 1e-6
+                   for i in range(3)
+                   for alone, beside in zip(changes([4 + i], x[:, i:i + 1], z[:, i:i + 1], r1), together))
+
+    assert alike(r1=1) and not alike(r1=1.1)

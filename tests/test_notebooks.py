@@ -95,6 +95,11 @@ def test_the_picture_of_the_readme_is_the_film_of_notebook_04():
     assert not any(ImageChops.difference(*frames).getbbox() for frames in zip(shown, film))
 
 
+@pytest.mark.parametrize("table", sorted((ROOT / "benchmarks").glob("*.csv")), ids=lambda path: path.name)
+def test_what_a_benchmark_wrote_stands_in_a_notebook_unchanged(table):
+    assert any(table.read_text("utf-8").strip() in text.read_text("utf-8") for text in TEXTS)
+
+
 def test_the_readme_lists_every_notebook():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert re.findall(r"\(notebooks/(\w+)\.ipynb\)", readme) == [path.stem for path in NOTEBOOKS]

@@ -151,7 +151,7 @@ def film_of_runs(control, draw, pictures):
 
 
 def picture_of(control):
-    return posterised(Image.open(io.BytesIO(control.png)))
+    return Image.open(io.BytesIO(control.png)).convert("RGB")
 
 
 def posterised(picture):
@@ -166,19 +166,23 @@ def webp(picture, **options):
 
 
 def what_differs(picture, first, quality):
-    """A WebP of what differs from the first picture, transparent elsewhere; or of all, not exactly, if that is less."""
-    red, green, blue = ImageChops.difference(picture, first).split()
+    """A WebP of what differs from the first picture, transparent elsewhere; if that is long, of all, not exactly."""
+    coarse = posterised(picture)
+    red, green, blue = ImageChops.difference(coarse, first).split()
     changed = ImageChops.lighter(ImageChops.lighter(red, green), blue).point(lambda level: 255 * (level > 0))
     # With three more pixels all round, so that no edge shows where a page scales it.
     changed = changed.filter(ImageFilter.BoxBlur(3)).point(lambda level: 255 * (level > 0))
     only = Image.new("RGBA", picture.size)
-    only.paste(picture, mask=changed)
+    only.paste(coarse, mask=changed)
     exact = webp(only, lossless=True, method=4)
-    return exact if len(exact) < 12_000 else min(exact, webp(picture, quality=quality), key=len)
+    if len(exact) < 12_000:
+        return exact
+    lossy = webp(picture, quality=quality)  # maps in sixteen levels have steps that one sees
+    return lossy if len(lossy) < 1.3 * len(exact) else exact
 
 
 def script(name, digest, knobs, scenes, quality=70):
-    first = scenes[0][0]
+    first = posterised(scenes[0][0])
     data = {"knobs": knobs, "size": first.size, "first": webp(first, lossless=True, method=4),
             "pictures": [what_differs(picture, first, quality) for picture, _ in scenes],
             "said": [said for _, said in scenes]}

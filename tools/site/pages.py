@@ -20,7 +20,7 @@ from PIL import Image
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tools")]
 from colab import self_contained  # noqa: E402
-from controls import posterised, script  # noqa: E402
+from controls import script  # noqa: E402
 from notebook_parts import is_control  # noqa: E402
 from readme_picture import film_of_notebook_04, scenes  # noqa: E402
 
@@ -144,7 +144,7 @@ def film(name, frames, folder, up="../", attributes=""):
     """A film with the player of the controls, which takes a third of what the film in the notebook takes."""
     last = len(frames) - 1
     knob = {"label": "frame", "kind": "film", "values": [f"{i} of {last}" for i in range(last + 1)], "at": last}
-    shown = [(posterised(picture), f"Pictures: {title}.") for picture, title in frames]
+    shown = [(picture.convert("RGB"), f"Pictures: {title}.") for picture, title in frames]
     write(folder / f"extra/controls/{name}.js", script(name, "", [knob], shown))
     still = write_picture(f"pictures/{name}.webp", frames[-1][0], shown[-1][1], folder, up)
     return f'<div class="control" data-drawn="{up}controls/{name}.js"{attributes}>{still}</div>'
