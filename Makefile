@@ -18,7 +18,7 @@ test: .venv/ready
 	$(BIN)/codespell
 	$(BIN)/python -m pytest tests --ignore=tests/test_browser.py
 	$(BIN)/python -m pytest tests/test_browser.py
-	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 $(NOTEBOOKS)
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=300 $(NOTEBOOKS)
 
 # Take over what was edited in notebooks/text, execute every notebook, and write both halves of each pair.
 notebooks: .venv/ready
@@ -53,10 +53,12 @@ test-colab: colab .venv-colab/ready
 		'protobuf<7' matplotlib scikit-learn ipykernel nbval pytest
 	touch $@
 
-# The README and the notebooks as web pages.
+# The notebooks as web pages, on which the controls move; what is drawn for them stays in dist/controls.
 site: .venv/ready
-	$(BIN)/python -m sphinx -q -W -b html -c tools/site . dist/site
-	cp dist/site/README.html dist/site/index.html
+	$(BIN)/python tools/site/controls.py dist/controls
+	rm -rf dist/pages dist/site
+	$(BIN)/python tools/site/pages.py dist/controls dist/pages
+	$(BIN)/python -m sphinx -q -W -b html -c tools/site dist/pages dist/site
 
 # Every Python and TensorFlow that is supported, as far as this machine has them.
 matrix: .venv/ready

@@ -633,6 +633,7 @@ class GAN(keras.Model):
     rate of Dropout, an optimiser's clipping), the next `fit` compiles anew.
 
     Made in the scope of a tf.distribute strategy, it trains on all replicas: each gets its share of the minibatch.
+    Where these belong to several processes, all have to make the same calls, with the same callbacks.
 
     Raises ValueError or TypeError where the parts do not fit together.
     """
@@ -755,7 +756,7 @@ class GAN(keras.Model):
         if both[0] is both[1] and not isinstance(both[0], str):
             raise ValueError("generator_optimizer and discriminator_optimizer are one object, expected two: each keeps "
                              "the memory of its own network.")
-        for name in new.keys() & {*_OPTIMIZERS}:
+        for name in filter(new.__contains__, _OPTIMIZERS):  # in order: all workers make the same variables at a time
             new[name] = self._optimizer(name, new[name])
 
     def _optimizer(self, name, optimizer):
@@ -1005,7 +1006,9 @@ class GAN(keras.Model):
                 self._restore(before)
                 raise FloatingPointError(self._why_not_finite(began_at + done + min(int(went_well) + 1, count)))
             done, sums, seconds = done + count, sums + part, seconds + took
-            self._alternations_in_a_call = max(1, round(SECONDS_IN_A_CALL * count / took))
+            # Workers have to make calls of the same length, since TensorFlow counts the rounds in which they meet.
+            if not isinstance(self.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy):
+                self._alternations_in_a_call = max(1, round(SECONDS_IN_A_CALL * count / took))
             callbacks.on_train_batch_end(done - 1, dict(zip(_REPORT, part / count)))
             if self.stop_training:
                 break
@@ -1612,6 +1615,9 @@ def _optimizer_of(network, optimizer, name):
                         "keras.optimizers.Adam(0.001).")
     if network.dtype_policy.name == "mixed_float16" and not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    if getattr(optimizer, "gradient_accumulation_steps", None) and tf.distribute.has_strategy():
+        raise ValueError(f"{name} accumulates gradients, which Keras cannot do on several replicas. Leave "
+                         "gradient_accumulation_steps out, and let each replica have a smaller minibatch.")
     weights = network.trainable_variables
     if not optimizer.built and weights:
         optimizer.build(weights)  # now: a compiled function cannot make variables when it is called a second time

@@ -1,6 +1,7 @@
 """What the tests share: tiny networks, and a machine that no test can reach the network or the user's files from."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 
 def pytest_collection_modifyitems(items):
     """The tests in a browser come last: they take minutes."""
-    items.sort(key=lambda item: item.path.name == "test_browser.py")
+    items.sort(key=lambda item: item.path.name in ("test_browser.py", "test_site.py"))
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +44,35 @@ def two_kinds():
     rng = np.random.default_rng(0)
     kinds = np.array([[0.9] * 8 + [0.1] * 8, [0.1] * 8 + [0.9] * 8])
     return (kinds[rng.integers(2, size=300)] + rng.uniform(-0.1, 0.1, (300, 16))).astype(np.float32)
+
+
+def environment_of_a_learner():
+    """For programs that load MNIST as a learner's do, where it is at hand."""
+    return os.environ | {"PYTHONPATH": str(ROOT)} | ({"GAN_LIB_MNIST": MNIST} if MNIST else {})
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium. Where it or Playwright is not installed the test is skipped; GAN_LIB_BROWSER=required makes it fail."""
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None:
+        browser_is_missing("Chromium is not installed (Debian: apt-get install chromium)")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        browser_is_missing("Playwright is not installed (pip install playwright)")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=[
+            "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+            "--disable-sync", "--disable-quic"])
+        yield browser
+        browser.close()
+
+
+def browser_is_missing(why):
+    if os.environ.get("GAN_LIB_BROWSER") == "required":
+        pytest.fail(why)
+    pytest.skip(why)
 
 
 def tiny_networks(seed=0, hidden=8):

@@ -1,8 +1,6 @@
 """JupyterLab in a real browser: every notebook opens, one runs whole, and all controls answer to keyboard and mouse.
 
 In all other notebooks the controls are tried on a copy that is reduced to what they need; nbval executes all the rest.
-Where Chromium or Playwright is not installed these tests are skipped and say so; GAN_LIB_BROWSER=required makes that
-a failure.
 """
 
 import contextlib
@@ -16,38 +14,15 @@ import time
 
 import nbformat
 import pytest
-from conftest import MNIST, ROOT
+from conftest import ROOT, environment_of_a_learner
 from notebook_parts import TEXTS, is_control, reduced, statements
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 WHOLE = "03_networks"  # the one that is run as it is: a short one, with controls and with MNIST
 CONTROL = ".widget-vbox:has(> .widget-html img)"
 SCREEN = {"width": 1366, "height": 768}  # of a small laptop,
 COMPILING = "Compiling, a few seconds …"
 ROOM = 640  # in which JupyterLab leaves so many pixels of height to a notebook
 WITH_CONTROLS = [text for text in TEXTS if any(map(is_control, statements(text)))]
-
-
-def browser_is_missing(why):
-    if os.environ.get("GAN_LIB_BROWSER") == "required":
-        pytest.fail(why)
-    pytest.skip(why)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        browser_is_missing("Chromium is not installed (Debian: apt-get install chromium)")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        browser_is_missing("Playwright is not installed (pip install playwright)")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[
-            "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-            "--disable-sync", "--disable-quic"])
-        yield browser
-        browser.close()
 
 
 # A run that fails at once, and a training that goes on until it is interrupted.
@@ -94,10 +69,8 @@ def lab(browser, lab_folder):
     """The address of JupyterLab on that copy."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "JUPYTER_CONFIG_DIR": str(lab_folder / "config"),
-                                "JUPYTERLAB_SETTINGS_DIR": str(lab_folder / "settings")}
-    if MNIST:
-        environment["GAN_LIB_MNIST"] = MNIST
+    environment = environment_of_a_learner() | {"JUPYTER_CONFIG_DIR": str(lab_folder / "config"),
+                                                "JUPYTERLAB_SETTINGS_DIR": str(lab_folder / "settings")}
     process = subprocess.Popen(
         [sys.executable, "-m", "jupyter", "lab", f"--ServerApp.root_dir={lab_folder}", "--no-browser", f"--port={port}",
          "--IdentityProvider.token=", "--allow-root"],

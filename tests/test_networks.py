@@ -120,3 +120,53 @@ def test_a_dcgan_keeps_the_papers_rules():
     assert [type(layer).__name__ for layer in networks[0].layers][-1] == "Cropping2D"
     assert np.array_equal(networks[0].get_weights()[0], build_dcgan(seed=4)[0].get_weights()[0])
     assert not np.array_equal(networks[0].get_weights()[0], build_dcgan(seed=5)[0].get_weights()[0])
+
+
+def batch_norm(x, layer, training):
+    """(x - mean) / deviation * gamma + beta, from the minibatch in training, from the running averages otherwise."""
+    gamma, beta, mean, variance = layer.get_weights()
+    if training:
+        axes = tuple(range(x.ndim - 1))
+        mean, variance = x.mean(axis=axes), x.var(axis=axes)
+    return (x - mean) / np.sqrt(variance + layer.epsilon) * gamma + beta
+
+
+def transposed(x, kernel, bias=0):
+    """Each number of x [n, h, w, c] stamps the kernel [5, 5, out, c] onto pictures twice as large, less the margin."""
+    n, h, w, _ = x.shape
+    large = np.zeros((n, 2 * h + 3, 2 * w + 3, kernel.shape[2]))
+    for i, j in np.ndindex(h, w):
+        large[:, 2 * i:2 * i + 5, 2 * j:2 * j + 5] += np.einsum("nc,yxoc->nyxo", x[:, i, j], kernel)
+    return large[:, 1:1 + 2 * h, 1:1 + 2 * w] + bias
+
+
+def convolved(x, kernel, bias=0):
+    """The sum of each window of x [n, h, w, c], two pixels apart, times the kernel [5, 5, c, out]."""
+    _, h, w, _ = x.shape
+    need = [max((-(-size // 2) - 1) * 2 + 5 - size, 0) for size in (h, w)]
+    x = np.pad(x, [(0, 0), *((m // 2, m - m // 2) for m in need), (0, 0)])
+    return np.stack([np.stack([np.einsum("nyxc,yxco->no", x[:, i:i + 5, j:j + 5], kernel)
+                               for j in range(0, w, 2)], axis=1) for i in range(0, h, 2)], axis=1) + bias
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("shape", [(28, 28, 1), (9, 14, 3)])
+def test_a_dcgan_computes_what_its_layers_written_by_hand_do(shape, training):
+    generator, discriminator = build_dcgan(shape, channels=3, seed=1)
+    rng = np.random.default_rng(0)
+    for network in generator, discriminator:  # far from the first weights, where all outputs are nearly alike
+        network.set_weights([abs(rng.normal(0.5, 0.4, w.shape)) if "variance" in v.path else rng.normal(0, 0.4, w.shape)
+                             for v, w in zip(network.weights, network.get_weights())])
+    dense, first, _, _, stamp, second, _, last, _ = generator.layers
+    z = sample_noise(4)
+    x = np.maximum(batch_norm(z @ dense.get_weights()[0], first, training), 0)
+    x = x.reshape(4, -(-shape[0] // 4), -(-shape[1] // 4), 6)
+    x = np.maximum(batch_norm(transposed(x, *stamp.get_weights()), second, training), 0)
+    pictures = (1 / (1 + np.exp(-transposed(x, *last.get_weights()))))[:, :shape[0], :shape[1]]
+    assert np.allclose(generator(z, training=training), pictures, atol=1e-4)
+
+    first, _, second, norm, _, _, dense = discriminator.layers
+    x = convolved(pictures, *first.get_weights())
+    x = batch_norm(convolved(np.where(x > 0, x, 0.2 * x), *second.get_weights()), norm, training)
+    logits = np.where(x > 0, x, 0.2 * x).reshape(4, -1) @ dense.get_weights()[0] + dense.get_weights()[1]
+    assert np.allclose(discriminator(pictures, training=training), logits, atol=1e-3)

@@ -2,8 +2,10 @@
 
 import re
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from notebook_parts import controls, definitions
 from scipy.integrate import quad
 from scipy.spatial.distance import cdist, jensenshannon
@@ -69,8 +71,23 @@ def nb07():
     return controls(7)
 
 
-def test_every_explore_of_the_notebooks_is_tested_here(nb01, nb02, nb03, nb05, nb07):
-    tested = {name for nb in (nb01, nb02, nb03, nb05, nb07) for name in nb}
+@pytest.fixture(scope="module")
+def nb08():
+    return controls(8)
+
+
+@pytest.fixture(scope="module")
+def nb09():
+    return controls(9)
+
+
+@pytest.fixture(scope="module")
+def nb11():
+    return controls(11)
+
+
+def test_every_explore_of_the_notebooks_is_tested_here(nb01, nb02, nb03, nb05, nb07, nb08, nb09, nb11):
+    tested = {name for nb in (nb01, nb02, nb03, nb05, nb07, nb08, nb09, nb11) for name in nb}
     source = open(__file__, encoding="utf-8").read()
     assert not controls(4) and all(f'["{name}"]' in source for name in tested)
 
@@ -265,6 +282,90 @@ def test_the_meter(nb07, r1):
         assert np.isclose(best, 2 * divergence - 2 * np.log(2), atol=0.007) and V < best + 0.01 and floor < -1.36
 
 
+@pytest.mark.parametrize("kernel", ["left edges", "upper edges", "blur"])
+def test_the_window(nb08, kernel):
+    control, names = nb08["draw_window"]
+    weights, wide = names["kernels"][kernel], np.pad(names["seven"], 2)
+    for row, column in (0, 0), (5, 8), (13, 13), (7, 3):
+        at_row, at_column, inked, pixels, total = at(control, kernel=kernel, row=row, column=column)
+        window = wide[2 * row + 1:, 2 * column + 1:][:5, :5]  # a margin of 1 before, so from the second row of paper on
+        window = np.pad(window, [(0, 5 - len(window)), (0, 5 - window.shape[1])])
+        assert (at_row, at_column, inked, pixels) == (row, column, np.count_nonzero(window), 25)
+        assert np.isclose(total, np.tensordot(window, weights), atol=0.006)
+
+
+@pytest.mark.parametrize("k", range(2, 7))
+def test_the_overlap_of_stamps(nb08, k):
+    control, _ = nb08["draw_overlap"]
+    across = {len([i for i in range(20) if 0 <= x - 2 * i < k]) for x in (20, 21)}  # stamps over a pixel of a row
+    counts = sorted({a * b for a in across for b in across})
+    high, wide, stride, *shown = at(control, k=k)
+    assert (high, wide, stride) == (k, k, 2) and shown == counts
+    assert ("chequered" in said(control)) == (len(counts) > 1)
+
+
+@pytest.mark.parametrize("percent", [0, 35, 100])
+def test_the_walk_from_digit_to_digit(nb08, percent):
+    control, names = nb08["draw_walk"]
+    start, end = names["ends"]
+    z = np.float32(start + percent / 100 * (end - start))
+    chances = names["scorer"].probabilities(names["gan"].generator(z[None]).numpy())[0]
+    shown, digit, probability = at(control, percent=percent)
+    assert shown == percent and digit == chances.argmax() and abs(probability - chances.max()) < 0.006
+
+
+@pytest.mark.parametrize(("wanted", "percent"), [(0, 0), (7, 50), (9, 100)])
+def test_asking(nb09, wanted, percent):
+    control, names = nb09["draw_asked"]
+    start, end = sample_noise(2, seed=12)
+    z = np.tile(start + percent / 100 * (end - start), (10, 1))
+    read = names["scorer"].labels(names["gan"].generator([z, np.arange(10)]).numpy())
+    assert at(control, wanted=wanted, percent=percent) == [wanted, percent, read[wanted], sum(read == np.arange(10))]
+
+
+@pytest.mark.parametrize(("digit", "wanted", "mask", "weight"), [
+    (4, 9, "stroke", 0.1), (8, 8, "centre", 1), (7, 2, "lower half", 10), (0, 0, "random pixels", 0)])
+def test_filling_in(nb09, digit, wanted, mask, weight):
+    control, names = nb09["draw_filled"]
+    gan, y = names["gan"], names["y"][names["some"][digit]][None]
+    hole = names["masks"][mask] if mask != "stroke" else np.ones((28, 28, 1), np.float32)
+    if mask == "stroke":
+        hole[4:12] = 0
+    z, velocity, label = tf.constant(sample_noise(100, seed=20)[:1]), 0, tf.constant([wanted])
+    for _ in range(30):
+        with tf.GradientTape() as tape:
+            tape.watch(z)
+            picture = gan.generator([z, label])
+            known = tf.reduce_sum(hole * tf.abs(picture - y))
+            disliked = -tf.math.log_sigmoid(gan.discriminator([picture, label])[0, 0])
+            loss = known + weight * disliked
+        velocity = 0.9 * velocity - 0.01 * tape.gradient(loss, z)
+        z = tf.clip_by_value(z + velocity, -1, 1)
+    fill = gan.generator([z, label]).numpy()
+    read = names["scorer"].labels(names["blend"](y, fill, hole, 40))[0]
+    shown = at(control, digit=digit, wanted=wanted, mask=mask, weight=weight, angle=0, shift=-6, width=8)
+    assert shown[:4] == [digit, round(100 * np.mean(hole == 0)), wanted, weight] and shown[6] == read
+    assert np.isclose(shown[4], known, rtol=0.02, atol=0.1)
+    assert np.isclose(shown[5], np.abs(fill - y)[0][hole == 0].mean(), atol=0.012)
+
+
+@pytest.mark.parametrize(("pen", "lean"), [(0, 0), (-2, 1.5), (3, -3)])
+def test_editing(nb09, pen, lean):
+    control, names = nb09["draw_edited"]
+    some, kinds = names["some"], names["kinds"][names["some"]]
+    z = names["best_z"][some] + pen * names["broader"] + lean * names["leaning"]
+    edited = names["gan"].generator([z, kinds]).numpy()
+    down, right = np.mgrid[:28, :28]
+
+    def slant(picture):
+        return -np.polyfit(down.ravel(), right.ravel(), 1, w=np.sqrt(picture.ravel()))[0]
+
+    shown = at(control, pen=pen, lean=lean)
+    assert shown[:2] == [pen, lean] and np.isclose(shown[2], edited.mean(), atol=6e-4)
+    assert np.isclose(shown[4], np.mean([slant(picture) for picture in edited]), atol=0.02)
+    assert shown[6] == sum(names["scorer"].labels(edited) == kinds)
+
+
 def forward(network, x, hidden):
     *pairs, (W, b) = zip(network.get_weights()[::2], network.get_weights()[1::2])
     for weights, bias in pairs:
@@ -302,6 +403,42 @@ def test_the_laboratory_counts_modes_and_good_points_for_every_loss():
     assert control.run.notes == [first] and control.run.gan.alternations == 0
 
 
+@pytest.mark.parametrize(("network", "gpu", "start", "batch"), [
+    ("article's pair", "T4", 5, 7), ("DCGAN", "H100", 20, 14)])
+def test_the_gpu_on_paper(nb11, network, gpu, start, batch):
+    control, names = nb11["draw_gpu"]
+    generator, discriminator = 100 * 128 + 128 * 784, 784 * 128 + 128
+    if network == "DCGAN":
+        generator = 100 * 1568 + 49 * 25 * 32 * 16 + 196 * 25 * 16
+        discriminator = 196 * 25 * 16 + 49 * 25 * 16 * 32 + 1568
+    work = 2 * (4 * generator + 8 * discriminator) * 2**batch
+    launch, compute = names["STARTS"][network] * start / 1000, 1000 * work / {"T4": 8.1e12, "H100": 67e12}[gpu]
+    size, slow, _, launching, computing, times, _, busy = at(
+        control, network=network, gpu=gpu, start=start, batch=batch)
+    on_processor = 2**batch / (128 * 465 if network != "DCGAN" else 64 * 38)
+    assert size == 2**batch and np.isclose(slow, 1000 * on_processor, atol=0.06)
+    assert np.isclose(launching, launch, atol=0.006) and np.isclose(computing, compute, atol=6e-4)
+    assert np.isclose(times, slow / (launch + compute), rtol=0.05, atol=0.06)
+    assert np.isclose(busy, 100 * compute / (launch + compute), atol=0.06)
+    assert names["STARTS"][network] > 50
+
+
+@pytest.mark.parametrize(("task", "link", "delay", "shared"), [
+    ("article's pair", "1 Gbit/s", 20, False), ("DCGAN", "NVLink", 1, False), ("DCGAN", "NVLink", 1, True)])
+def test_the_crowd(nb11, task, link, delay, shared):
+    control, names = nb11["draw_crowd"]
+    compute, size = names["TASKS"][task]
+
+    def gain(n):
+        late, sending = 1 + 0.05 * sum(1 / i for i in range(1, n + 1)), 1000 * size / names["LINKS"][link] * (n > 1)
+        took = compute * late / (n if shared else 1) + sending + 2 * (n - 1) * delay / 1000
+        return compute * 1.05 / took * (1 if shared else n)
+
+    _, ten, _, thousand, half, most = at(control, task=task, link=link, delay=delay, shared=shared)[-6:]
+    assert np.isclose(ten, gain(10), rtol=0.05, atol=0.06) and np.isclose(thousand, gain(1000), rtol=0.05, atol=0.06)
+    assert gain(int(half)) > 0.47 * half and gain(int(most)) > 0.95 * max(gain(n) for n in (1, 3, 10, 40, 160, 1000))
+
+
 def test_the_ring_and_its_scores():
     names = definitions(6, "ring", "score", "modes")
     ring, score, modes = names["ring"], names["score"], names["modes"]
@@ -326,3 +463,26 @@ def test_the_statistics_are_those_of_scipy_and_of_the_definition():
         smallest_first = np.sort(p)
         expected = [min(1, max((14 - j) * smallest_first[j] for j in range(i + 1))) for i in range(14)]
         assert np.allclose(np.sort(holm(p)), expected)
+
+
+def test_gans_side_by_side_move_like_each_alone():
+    """Notebook 06.  Plain gradient descent, since Adam would hide a wrong factor; a loss with all parts."""
+    nb = definitions(6, "SideBySide", "ring", "toy_losses")
+    x = nb["ring"](300, np.random.default_rng(0)).reshape(100, 3, 2)
+    z = sample_noise(100, 6, seed=3, prior="normal").reshape(100, 3, 2)
+
+    def changes(seeds, x, z, r1=1):
+        run = nb["SideBySide"](len(seeds), nb["toy_losses"]["wasserstein"], r1=r1).begin(seeds, 1)
+        run.gan.compile(generator_optimizer=keras.optimizers.SGD(0.1),
+                        discriminator_optimizer=keras.optimizers.SGD(0.1))
+        before = [weight.numpy() for weight in run.gan.trainable_variables]
+        run.gan.discriminator_step(x, z), run.gan.generator_step(z)
+        return [weight.numpy() - b for weight, b in zip(run.gan.trainable_variables, before)]
+
+    def alike(r1):
+        together = changes([4, 5, 6], x, z)
+        return all(np.abs(alone[0] - beside[i]).max() < 0.01 * np.abs(alone).max() + 1e-6
+                   for i in range(3)
+                   for alone, beside in zip(changes([4 + i], x[:, i:i + 1], z[:, i:i + 1], r1), together))
+
+    assert alike(r1=1) and not alike(r1=1.1)

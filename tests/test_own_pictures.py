@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gan_lib import load_images
+from gan_lib import GAN, build_dcgan, load_images, show_images
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
@@ -235,3 +235,41 @@ def test_a_folder_may_begin_with_a_tilde(folder, monkeypatch):
         monkeypatch.setenv(variable, str(folder.parent))
     save(folder, "a.png", flat(30, 30))
     assert len(load_images("~/pictures")) == 1
+
+
+# -- and a GAN learns from them --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("color", [False, True])
+@pytest.mark.parametrize("size", [(9, 14), (17, 8)])
+def test_a_dcgan_trains_on_pictures_of_odd_sizes_beside_a_broken_file(size, color, folder, tmp_path):
+    for i, (width, height) in enumerate([(31, 45), (200, 17), (20, 20)]):
+        save(folder, f"{i}.png", stripes([RED, WHITE, GREEN, BLUE], width // 4 + 1, height))
+    BROKEN["cut off"](folder / "3.png")
+    images = load_images(folder, size=size, color=color)
+    gan = GAN(*build_dcgan(images.shape[1:], channels=2))
+    gan.fit(images, batch_size=4, steps_per_epoch=2, verbose=0)
+    drawn = gan.generate(2)
+    assert images.shape == (3, *size, 3 if color else 1) and drawn.shape == (2, *images.shape[1:])
+    assert gan.alternations == 2 and 0 <= drawn.min() and drawn.max() <= 1
+    show_images(drawn)
+
+
+def test_a_dcgan_learns_a_single_picture(folder):
+    save(folder, "a.png", stripes([WHITE, RED], 16, 32))
+    images = load_images(folder, size=(12, 12), color=True)
+    gan = GAN(*build_dcgan((12, 12, 3), channels=4))
+    gan.compile(r1=1.0)
+    apart = np.abs(gan.generate(20) - images).mean()
+    gan.fit(images, batch_size=8, steps_per_epoch=300, verbose=0)
+    assert np.abs(gan.generate(20) - images).mean() < 0.8 * apart
+
+
+def test_single_pictures_saved_with_keras_come_back(folder):
+    from keras.utils import save_img
+
+    folder.mkdir()
+    pictures = np.random.default_rng(0).random((3, 9, 14, 3), dtype=np.float32)
+    for i, picture in enumerate(pictures):
+        save_img(folder / f"{i}.png", 255 * picture, scale=False)
+    assert np.abs(load_images(folder, size=(9, 14), color=True) - pictures).max() <= 1 / 255

@@ -214,6 +214,22 @@ def test_auto_compiles_dense_networks_with_xla_and_convolutions_and_recurrence_w
         assert gan.jit_compile
 
 
+def test_training_moves_the_statistics_of_batch_normalization_and_drawing_leaves_them():
+    gan = GAN(*build_dcgan((8, 8, 1), channels=2))
+    x = np.random.default_rng(0).random((16, 8, 8, 1), dtype=np.float32)
+    dense, first, *_ = gan.generator.layers
+    kernel = dense.get_weights()[0]
+    of_d, of_g = (z @ kernel for z in gan.minibatches(x, 8, 0)[1:])
+    statistics = [v for v in gan.non_trainable_variables if "moving" in v.path]
+    before = [v.numpy() for v in statistics]
+    gan.fit(x, batch_size=8, steps_per_epoch=1, verbose=0)
+    assert np.allclose(first.moving_mean, 0.9 * 0.1 * of_d.mean(axis=0) + 0.1 * of_g.mean(axis=0), atol=1e-5)
+    after = [v.numpy() for v in statistics]
+    assert len(statistics) == 6 and not any(np.array_equal(a, b) for a, b in zip(before, after))
+    gan.generate(8)
+    assert all(np.array_equal(v, value) for v, value in zip(statistics, after))
+
+
 def test_where_xla_cannot_compile_a_layer_training_goes_on_without_it_and_says_so(images, capsys):
     class Unsupported(keras.layers.Layer):
         def call(self, x):
