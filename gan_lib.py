@@ -1820,8 +1820,8 @@ class Scorer:
     def distance(self, images):
         """The Fréchet distance between the features of these images and of the test images; at least 0, less is better.
 
-        It falls with the number of images even where they are as good: compare equal numbers.  10 000 training images
-        score about 1 on MNIST.
+        It falls with the number of images even where they are as good: compare equal numbers.  3 000 of MNIST's
+        training images score about 0.9.
         """
         return frechet_distance(self.features(images), self._real)
 
@@ -1834,7 +1834,7 @@ class Scorer:
         "kinds": how many digits they amount to, e to the entropy of their shares: 1 to 10
         "confidence": the probability of the digit that each is taken for, on average
 
-        All but the last two depend on the number of images: compare equal numbers.
+        All but "confidence" depend on the number of images: compare equal numbers.
         """
         return self._scores(self.features(images))
 
@@ -1843,8 +1843,17 @@ class Scorer:
 
         It is the spread of the scores of random halves of the images, drawn without replacement: half of them vary by
         sqrt(2) more than all would, and halves that overlap by sqrt(2) less.  (A bootstrap that draws with replacement
-        has twins, to which the nearest neighbours in "recall" are blind.)  The error of training is not in it.
+        has twins, to which the nearest neighbours in "recall" are blind.)  The test images and the classifier stay
+        the same, and so does the generator: what others of these would change is not in it.
+
+        Raises ValueError for fewer than 8 images, or fewer than 2 resamples.
         """
+        if len(images) < 8:
+            raise ValueError(f"errors has {len(images)} images, expected at least 8: in each half of them an image "
+                             "needs three neighbours.  Draw more.")
+        if resamples < 2:
+            raise ValueError(f"resamples is {resamples}, expected at least 2: the error is the spread of that many "
+                             "scores.")
         features, rng = self.features(images), np.random.default_rng(seed)
         halves = [self._scores(features[rng.permutation(len(features))[:len(features) // 2]]) for _ in range(resamples)]
         return {name: float(np.std([half[name] for half in halves], ddof=1)) for name in halves[0]}
@@ -1870,27 +1879,34 @@ class Scorer:
 def frechet_distance(a, b):
     """|m_a - m_b|^2 + trace(S_a + S_b - 2 (S_a S_b)^1/2), of the means m and covariances S of features [n, d], [m, d].
 
-    That is the squared Wasserstein-2 distance between two Gaussians with these means and covariances (Heusel et al.
-    2017, section 2, equation 6).
+    That is the *squared* Fréchet or Wasserstein-2 distance between two Gaussians with these means and covariances
+    (Dowson and Landau 1982).  Heusel et al. 2017 score GANs by it, and leave it squared, too.
     """
     s_a, s_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
     root = np.sqrt(np.linalg.eigvals(s_a @ s_b).real.clip(0)).sum()  # its trace: the eigenvalues are never below 0
-    return float(np.sum((a.mean(axis=0) - b.mean(axis=0)) ** 2) + np.trace(s_a + s_b) - 2 * root)
+    return max(0.0, float(np.sum((a.mean(axis=0) - b.mean(axis=0)) ** 2) + np.trace(s_a + s_b) - 2 * root))
 
 
 def precision_and_recall(fake, real, k=3):
     """The share of fake points within the balls of real ones, and of real points within those of fake ones.
 
     fake, real: features [n, d], [m, d].  The ball of a point reaches as far as its k-th nearest neighbour among its own
-    kind (Kynkäänniemi et al. 2019, section 2).  Both depend on n and m: compare equal numbers.
+    kind (Kynkäänniemi et al. 2019, section 2).  Both depend on n and m: compare equal numbers.  A point far from all
+    others has a large ball, which may hold what is like none of them, even noise: look at another score, too.  And the
+    ball of a point that has k twins is empty.
 
     Raises ValueError where there are not more than k points of a kind.
     """
     from sklearn.metrics import pairwise_distances_chunked
-    from sklearn.neighbors import NearestNeighbors
+
+    if min(len(fake), len(real)) <= k:
+        raise ValueError(f"There are {len(fake)} fake and {len(real)} real points, expected more than k = {k} of each.")
+
+    def reach(distances, _):
+        return np.partition(distances, k, axis=1)[:, k]  # the nearest point is the centre itself
 
     def within(points, centres):
-        radii = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(centres).kneighbors()[0][:, -1]
+        radii = np.concatenate(list(pairwise_distances_chunked(centres, reduce_func=reach)))
         chunks = pairwise_distances_chunked(points, centres, reduce_func=lambda d, _: (d <= radii).any(axis=1))
         return float(np.concatenate(list(chunks)).mean())
 
@@ -2068,7 +2084,7 @@ class LivePicture(keras.callbacks.Callback):
         scores.set(ylim=(0, 1), ylabel="probability", xlim=(0, max(self._last, now, 1)), xlabel="alternation")
         scores.locator_params(axis="x", nbins=5)  # numbers of six digits would run into each other
         losses.legend(loc="upper right", fontsize=8)
-        scores.legend(loc="center right", fontsize=8)
+        scores.legend(loc="best", fontsize=8)
         return figure
 
     def _drawn(self):
