@@ -3,8 +3,11 @@
 import ast
 from functools import cache
 from pathlib import Path
+from unittest.mock import patch
 
 import jupytext
+
+from gan_lib import GAN
 
 TEXTS = sorted((Path(__file__).parents[1] / "notebooks" / "text").glob("[0-9]*.md"))
 
@@ -100,12 +103,20 @@ def definitions(number, *wanted):
 
 
 def controls(number, kind="explore"):
-    """Every control of notebook `number`: the name of its draw function -> the control, and the names it uses."""
-    everything, found = statements(text_of(number)), {}
+    """Every control of notebook `number`: the name of its draw function -> the control, and the names it uses.
+
+    What the control shows is trained for no more than twenty alternations, since its sentence has to be true of any GAN.
+    """
+    everything, found, fit = statements(text_of(number)), {}, GAN.fit
+
+    def fit_briefly(gan, *data, epochs=1, steps_per_epoch=1, **options):
+        return fit(gan, *data, epochs=min(epochs, 20), steps_per_epoch=1, **options)
+
     for i, statement in enumerate(everything):
         if is_control(statement, [kind]):
             names = {}
-            run(needed_by(statement, everything[:i]), names)
+            with patch.object(GAN, "fit", fit_briefly):
+                run(needed_by(statement, everything[:i]), names)
             control = eval(compile(ast.Expression(statement.value), "<notebook>", "eval"), names)
             found[statement.value.args[0 if kind == "explore" else 2].id] = control, names
     return found
