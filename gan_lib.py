@@ -2029,7 +2029,8 @@ class LivePicture(keras.callbacks.Callback):
 
     It is drawn anew at each report, and shows what the same 42 samples of noise become.
 
-    labels: of these 42, for a conditional pair; shape, cmap: as in `show_images`
+    labels: of these 42, for a conditional pair: where each row of 7 has one label, it stands before the row
+    shape, cmap: as in `show_images`
 
     Raises ValueError when training begins, where what the generator draws is no picture.
     """
@@ -2062,8 +2063,10 @@ class LivePicture(keras.callbacks.Callback):
         left, right = figure.subfigures(1, 2)
         speed = f"  ·  {reports[-1]['per_second']:.0f} per second" if reports else ""
         goal = f" of {self._last:,}" if self._last else ""
-        draw_images(left.add_subplot(), self._drawn(), 7, f"alternation {now:,}{goal}{speed}",
-                    shape=self._shape, cmap=self._cmap)
+        pictures, rows = self._drawn(), np.resize(self._labels, (6, 7)) if np.shape(self._labels) == (42,) else None
+        one_each = rows is not None and (rows == rows[:, :1]).all()
+        draw_images(left.add_subplot(), pictures, 7, f"alternation {now:,}{goal}{speed}",
+                    shape=self._shape, cmap=self._cmap, names=[str(row[0]) for row in rows] if one_each else ())
         losses, scores = right.subplots(2, sharex=True)
 
         def plot(axes, name, style, label):

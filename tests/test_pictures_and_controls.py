@@ -275,6 +275,15 @@ def test_the_live_picture_shows_a_conditional_pair_under_the_labels_that_it_got(
     assert np.array_equal(drawn[-1][0], gan.generate(42, seed=1, labels=labels))
 
 
+@pytest.mark.parametrize(("labels", "names"), [
+    (np.repeat([0, 1, 2, 3, 5, 7], 7), ["0", "1", "2", "3", "5", "7"]), (np.arange(42) % 3, ()), (4, ())])
+def test_a_label_stands_before_each_row_of_the_live_picture_that_has_only_one(labels, names, displayed, monkeypatch):
+    seen = []
+    monkeypatch.setattr(gan_lib, "draw_images", lambda *_, names, **__: seen.append(names))
+    fit(conditional_gan(), random_pictures(42, 16), LivePicture(labels=labels), y=np.arange(42) % 3)
+    assert len(seen) >= 2 and all(list(rows) == list(names) for rows in seen)
+
+
 @pytest.mark.parametrize(("make", "labels", "said"), [
     (conditional_gan, None, r"has no labels, expected one for each of its 42 .*LivePicture\(labels=\.\.\.\)"),
     (conditional_gan, [0, 1, 2], r"has labels of the shape \[3\], expected one for each of its 42 pictures"),
