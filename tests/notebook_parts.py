@@ -105,7 +105,7 @@ def definitions(number, *wanted):
 def controls(number, kind="explore"):
     """Every control of notebook `number`: the name of its draw function -> the control, and the names it uses.
 
-    What the control shows is trained for no more than twenty alternations, since its sentence has to be true of any GAN.
+    What it shows is trained for no more than twenty alternations, since its sentence has to be true of any GAN.
     """
     everything, found, fit = statements(text_of(number)), {}, GAN.fit
 
