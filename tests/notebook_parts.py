@@ -6,10 +6,18 @@ from pathlib import Path
 from unittest.mock import patch
 
 import jupytext
+from nbformat.v4 import new_code_cell
 
 from gan_lib import GAN
 
 TEXTS = sorted((Path(__file__).parents[1] / "notebooks" / "text").glob("[0-9]*.md"))
+
+BRIEFLY = """
+from gan_lib import GAN
+fit_whole = GAN.fit
+def fit_briefly(gan, *data, epochs=1, steps_per_epoch=1, **options):
+    return fit_whole(gan, *data, epochs=min(epochs, 20), steps_per_epoch=1, **options)
+"""
 
 
 def text_of(number):
@@ -75,6 +83,7 @@ def reduced(text):
     """The notebook with no more than its controls, the cells that it takes to run them, and the cell to type into.
 
     A cell is kept whole, so what its other statements need is kept, too: hence from the last cell to the first.
+    What an `explore` shows is trained briefly; a `watch` trains as it does.
     """
     notebook = jupytext.read(text)
     cells = [(cell, ast.parse(cell.source).body) for cell in notebook.cells if cell.cell_type == "code"]
@@ -85,6 +94,8 @@ def reduced(text):
             kept.insert(0, cell)
             for statement in body:
                 needed.update(needed_by(statement, everything[:everything.index(statement)]))
+    if not any(is_control(statement, ["watch"]) for statement in everything):
+        kept.insert(0, new_code_cell(BRIEFLY + "GAN.fit = fit_briefly"))
     notebook.cells = kept
     return notebook
 
@@ -107,15 +118,12 @@ def controls(number, kind="explore"):
 
     What it shows is trained for no more than twenty alternations, since its sentence has to be true of any GAN.
     """
-    everything, found, fit = statements(text_of(number)), {}, GAN.fit
-
-    def fit_briefly(gan, *data, epochs=1, steps_per_epoch=1, **options):
-        return fit(gan, *data, epochs=min(epochs, 20), steps_per_epoch=1, **options)
-
+    everything, found, brief = statements(text_of(number)), {}, {}
+    exec(BRIEFLY, brief)
     for i, statement in enumerate(everything):
         if is_control(statement, [kind]):
             names = {}
-            with patch.object(GAN, "fit", fit_briefly):
+            with patch.object(GAN, "fit", brief["fit_briefly"]):
                 run(needed_by(statement, everything[:i]), names)
             control = eval(compile(ast.Expression(statement.value), "<notebook>", "eval"), names)
             found[statement.value.args[0 if kind == "explore" else 2].id] = control, names

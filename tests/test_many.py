@@ -39,6 +39,7 @@ def nb11():
 def start(nb11, tmp_path, monkeypatch):
     """A function that starts two workers: of the notebook's script, or of another program."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # workers of one machine do not ask a proxy, here a dead one
     script = tmp_path / "train_many.py"
     np.save(tmp_path / "digits.npy", np.random.default_rng(0).random((200, 784), dtype=np.float32))
 
