@@ -95,9 +95,19 @@ def reduced(text):
             for statement in body:
                 needed.update(needed_by(statement, everything[:everything.index(statement)]))
     if not any(is_control(statement, ["watch"]) for statement in everything):
+        for cell in kept:
+            if not cell.source.startswith("# Your code"):
+                cell.source = ast.unparse(WithoutAssertions().visit(ast.parse(cell.source)))
         kept.insert(0, new_code_cell(BRIEFLY + "GAN.fit = fit_briefly"))
     notebook.cells = kept
     return notebook
+
+
+class WithoutAssertions(ast.NodeTransformer):
+    """What holds of a trained GAN need not hold of one that was trained briefly."""
+
+    def visit_Assert(self, node):
+        return ast.Pass()
 
 
 def run(program, names):
