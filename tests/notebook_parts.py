@@ -16,7 +16,8 @@ BRIEFLY = """
 from gan_lib import GAN
 fit_whole = GAN.fit
 def fit_briefly(gan, *data, epochs=1, steps_per_epoch=1, **options):
-    return fit_whole(gan, *data, epochs=min(epochs, 20), steps_per_epoch=1, **options)
+    epochs = min(epochs, 20)
+    return fit_whole(gan, *data, epochs=epochs, steps_per_epoch=min(steps_per_epoch, 300 // epochs), **options)
 """
 
 
@@ -126,7 +127,7 @@ def definitions(number, *wanted):
 def controls(number, kind="explore"):
     """Every control of notebook `number`: the name of its draw function -> the control, and the names it uses.
 
-    What it shows is trained for no more than twenty alternations, since its sentence has to be true of any GAN.
+    What it shows is trained for no more than 300 alternations, since its sentence has to be true of any GAN.
     """
     everything, found, brief = statements(text_of(number)), {}, {}
     exec(BRIEFLY, brief)
