@@ -1,6 +1,7 @@
 """Parts of a notebook by themselves: its controls and functions, without running what lies between."""
 
 import ast
+import inspect
 from functools import cache
 from pathlib import Path
 from unittest.mock import patch
@@ -12,13 +13,12 @@ from gan_lib import GAN
 
 TEXTS = sorted((Path(__file__).parents[1] / "notebooks" / "text").glob("[0-9]*.md"))
 
-BRIEFLY = """
-from gan_lib import GAN
 fit_whole = GAN.fit
+
+
 def fit_briefly(gan, *data, epochs=1, steps_per_epoch=1, **options):
     epochs = min(epochs, 20)
     return fit_whole(gan, *data, epochs=epochs, steps_per_epoch=min(steps_per_epoch, 300 // epochs), **options)
-"""
 
 
 def text_of(number):
@@ -99,7 +99,8 @@ def reduced(text):
         for cell in kept:
             if not cell.source.startswith("# Your code"):
                 cell.source = ast.unparse(WithoutAssertions().visit(ast.parse(cell.source)))
-        kept.insert(0, new_code_cell(BRIEFLY + "GAN.fit = fit_briefly"))
+        kept.insert(0, new_code_cell("from gan_lib import GAN\nfit_whole = GAN.fit\n"
+                                     f"{inspect.getsource(fit_briefly)}GAN.fit = fit_briefly"))
     notebook.cells = kept
     return notebook
 
@@ -129,12 +130,11 @@ def controls(number, kind="explore"):
 
     What it shows is trained for no more than 300 alternations, since its sentence has to be true of any GAN.
     """
-    everything, found, brief = statements(text_of(number)), {}, {}
-    exec(BRIEFLY, brief)
+    everything, found = statements(text_of(number)), {}
     for i, statement in enumerate(everything):
         if is_control(statement, [kind]):
             names = {}
-            with patch.object(GAN, "fit", brief["fit_briefly"]):
+            with patch.object(GAN, "fit", fit_briefly):
                 run(needed_by(statement, everything[:i]), names)
             control = eval(compile(ast.Expression(statement.value), "<notebook>", "eval"), names)
             found[statement.value.args[0 if kind == "explore" else 2].id] = control, names
